@@ -1,0 +1,42 @@
+# CamVid, 367 training and 233 test photographs of 480 x 360 pixels, at half that size; dense: every pixel that the
+# task does not label is unknown, as on ADE20K.
+dataset_name = 'CamVid'
+scenario = dict(num_classes=11, setting='overlapped')
+saliency = 'all'
+data_root = 'data/camvid'
+train_dataloader = dict(
+    batch_size=16,  # shared by all processes
+    num_workers=2,
+    persistent_workers=True,
+    dataset=dict(
+        type='TaskDataset',
+        dataset=dict(
+            type='CamVidDataset',
+            data_root=data_root,
+            data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
+            ann_file='ImageSets/Segmentation/train.txt'),
+        pipeline=[
+            dict(type='LoadImage'),
+            dict(type='LoadLabels'),
+            dict(type='LabelAugmentation'),
+            dict(type='RandomScale', scale=(0.4, 0.8)),
+            dict(type='RandomCrop', crop_size=(180, 240)),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PackSegInputs'),
+        ]))
+test_dataloader = dict(
+    batch_size=16,
+    num_workers=2,
+    dataset=dict(
+        type='TaskDataset',
+        dataset=dict(
+            type='CamVidDataset',
+            data_root=data_root,
+            data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
+            ann_file='ImageSets/Segmentation/test.txt'),
+        pipeline=[
+            dict(type='LoadImage'),
+            dict(type='LoadLabels'),
+            dict(type='Resize', scale=(240, 180), keep_ratio=False),
+            dict(type='PackSegInputs'),
+        ]))

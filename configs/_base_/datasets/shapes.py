@@ -1,0 +1,31 @@
+# The embedded data set: 8 shapes on textured backgrounds, 96 x 96 pixels, made on first use.
+dataset_name = 'shapes'
+scenario = dict(num_classes=8, setting='overlapped')
+saliency = 'map'
+train_dataloader = dict(
+    batch_size=32,  # shared by all processes
+    num_workers=2,
+    persistent_workers=True,
+    dataset=dict(
+        type='TaskDataset',
+        dataset=dict(type='ShapesDataset', split='train'),
+        pipeline=[
+            dict(type='LoadImage'),
+            dict(type='LoadLabels'),
+            dict(type='LabelAugmentation'),
+            dict(type='RandomScale', scale=(0.8, 1.4)),
+            dict(type='RandomCrop', crop_size=(96, 96)),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PackSegInputs'),
+        ]))
+test_dataloader = dict(
+    batch_size=32,
+    num_workers=2,
+    dataset=dict(
+        type='TaskDataset',
+        dataset=dict(type='ShapesDataset', split='test'),
+        pipeline=[
+            dict(type='LoadImage'),
+            dict(type='LoadLabels'),
+            dict(type='PackSegInputs'),
+        ]))

@@ -1,0 +1,32 @@
+# DeepLab-v3, a narrow ResNet-18 from scratch, for images of about 100 to 300 pixels on a CPU.
+norm_cfg = dict(type='SyncBN', requires_grad=True)
+method = 'SSUL'
+model = dict(
+    type='SSUL',
+    data_preprocessor=dict(
+        type='SegDataPreProcessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=255,
+        size=(96, 96)),
+    backbone=dict(
+        type='ResNet',
+        depth=18,
+        base_channels=24,
+        num_stages=4,
+        out_indices=(3, ),
+        dilations=(1, 1, 1, 2),
+        strides=(1, 2, 2, 1),
+        norm_cfg=norm_cfg,
+        style='pytorch',
+        contract_dilation=True),
+    decode_head=dict(
+        type='IncrementalASPPHead',
+        in_channels=192,
+        channels=64,
+        in_index=0,
+        dilations=(1, 2, 4),
+        dropout_ratio=0,
+        norm_cfg=norm_cfg))

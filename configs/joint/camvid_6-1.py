@@ -1,0 +1,3 @@
+_base_ = '../fine_tuning/camvid_6-1.py'
+method = 'joint'
+scenario = dict(joint=True)

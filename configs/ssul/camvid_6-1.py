@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/datasets/camvid.py', '../_base_/models/deeplabv3_r18_small.py', '../_base_/schedules/camvid.py',
+    '../_base_/default_runtime.py'
+]
+scenario = dict(name='6-1')
+model = dict(data_preprocessor=dict(size=(180, 240)))

@@ -1,0 +1,3 @@
+_base_ = './camvid_6-1.py'
+method = 'SSUL-M'
+memory = dict(size=50)

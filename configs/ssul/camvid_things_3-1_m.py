@@ -1,0 +1,3 @@
+_base_ = './camvid_things_3-1.py'
+method = 'SSUL-M'
+memory = dict(size=50)

@@ -1,0 +1,3 @@
+_base_ = './shapes_4-1.py'
+method = 'SSUL-M'
+memory = dict(size=40)

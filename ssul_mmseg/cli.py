@@ -1,0 +1,96 @@
+"""What the command-line tools share: arguments, processes, and errors in one sentence."""
+import argparse
+import datetime
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+import torch
+import torch.distributed
+from mmengine.config import Config, DictAction
+from mmengine.dist import init_dist, is_distributed, is_main_process
+
+from .errors import InputError
+from .options import read_config
+
+__all__ = ['Parser', 'add_common_arguments', 'configured', 'default_work_dir', 'is_main_process', 'run']
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that says what is wrong in one line, exit code 2."""
+
+    def error(self, message: str) -> None:
+        """End the program."""
+        self.exit(2, f'error: {message}; see {self.prog} --help\n')
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of every tool that runs a config."""
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+                        help='config values to change, such as model.tau=0.8')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none',
+                        help='how the processes were started; dist_train.sh and slurm_train.sh set it')
+    # torch.distributed.launch passes it; torchrun sets LOCAL_RANK.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def configured(args: argparse.Namespace, work_dir: str) -> Config:
+    """The config of parsed arguments, with its work dir; starts the process group where there is one."""
+    if 'LOCAL_RANK' not in os.environ:
+        os.environ['LOCAL_RANK'] = str(args.local_rank)
+    cfg = read_config(args.config, args.cfg_options)
+    cfg.work_dir = work_dir
+    cfg.launcher = args.launcher
+    start_processes(args.launcher)
+    return cfg
+
+
+def start_processes(launcher: str) -> None:
+    """Join the process group: NCCL on GPUs, gloo where there is none."""
+    if launcher == 'none' or is_distributed():
+        return
+    if torch.cuda.is_available():
+        init_dist(launcher, backend='nccl')
+        return
+    if launcher == 'slurm':
+        os.environ.setdefault('RANK', os.environ['SLURM_PROCID'])
+        os.environ.setdefault('WORLD_SIZE', os.environ['SLURM_NTASKS'])
+    # A process that waits this long for another waits for a dead one.
+    torch.distributed.init_process_group('gloo', timeout=datetime.timedelta(minutes=10))
+
+
+def run(main: Callable[[Sequence[str] | None], None], resume_command: Callable[[], str] | None = None) -> None:
+    """Run a tool's ``main``; end with a sentence and exit code 2 on bad input, cleanly on Ctrl-C and SIGTERM."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        main(None)
+    except InputError as error:
+        sys.exit(_fail(f'error: {error.sentence}', 2))
+    except KeyboardInterrupt:
+        hint = f'; go on with: {resume_command()}' if resume_command else ''
+        sys.exit(_fail(f'stopped{hint}', 130))
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """Treat SIGTERM as Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: int) -> int:
+    """Write a message to the error stream; returns the exit code."""
+    print(f'\n{message}' if sys.stderr.isatty() else message, file=sys.stderr)
+    return code
+
+
+def default_work_dir(config: str) -> str:
+    """``work_dirs/<folder>/<config>``: configs of different methods share names."""
+    path = Path(config)
+    return str(Path('work_dirs', path.parent.name, path.stem))

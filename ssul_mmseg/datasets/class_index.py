@@ -1,0 +1,230 @@
+"""Which values each mask of a data set holds: scanned once in parallel, cached, checked for staleness."""
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from mmengine.logging import print_log
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..errors import InputError
+from ..files import digest, write_atomically
+from .masks import read_mask
+
+FORMAT = 1
+"""Version of the cache file; raise it when the file's layout or the meaning of its content changes."""
+MASK_VALUES = 256
+FEW_MASKS = 64
+"""Below this, starting worker processes takes longer than the scan."""
+MANY_MASKS = 200
+"""From here on the scan takes long enough for a progress bar."""
+CHUNK = 32
+"""Masks that a worker scans between two reports."""
+ROWS = 1 << 14
+"""Images that a query looks at together: bounds its memory, whatever the size of the data set."""
+
+
+class ClassIndex:
+    """Which values each mask of a data set holds, one packed bit per value.
+
+    Args:
+        bits: uint8 (num_images, ceil(num_values / 8)), in the order of ``np.packbits``.
+        num_values: values run from 0 to ``num_values - 1``; default: as many as ``bits`` has.
+
+    Raises:
+        InputError: ``bits`` has another type or shape, or marks a value that is out of range.
+    """
+
+    def __init__(self, bits: np.ndarray, num_values: int | None = None) -> None:
+        if bits.dtype != np.uint8 or bits.ndim != 2:
+            raise InputError(f'the bits of a class index must be uint8 (num_images, bytes), not {bits.dtype} '
+                             f'{bits.shape}')
+        self.num_values = 8 * bits.shape[1] if num_values is None else num_values
+        if bits.shape[1] != (self.num_values + 7) // 8:
+            raise InputError(f'a class index of {self.num_values} values needs {(self.num_values + 7) // 8} bytes an '
+                             f'image, not {bits.shape[1]}')
+        if self.num_values % 8 and np.any(bits[:, -1] & (0xFF >> self.num_values % 8)):
+            raise InputError(f'the bits of a class index mark values above {self.num_values - 1}')
+        self.bits = np.ascontiguousarray(bits)
+
+    @classmethod
+    def from_values(cls, values: Sequence[Iterable[int]], num_values: int = MASK_VALUES) -> 'ClassIndex':
+        """Build the index from the values that each image holds.
+
+        Raises:
+            InputError: a value lies outside 0 to ``num_values - 1``.
+        """
+        bits = np.zeros((len(values), (num_values + 7) // 8), dtype=np.uint8)
+        for row, image in zip(bits, values, strict=True):
+            row[:] = _pack(image, num_values)
+        return cls(bits, num_values)
+
+    @classmethod
+    def load(cls, mask_paths: Sequence[str], cache: str | Path, workers: int | None = None) -> 'ClassIndex':
+        """Read the cache if it is fresh, else scan all masks and write the cache.
+
+        The cache is fresh if it was made from files of these paths, sizes and times of modification. A cache that is
+        damaged or cannot be written costs a warning and time, never a wrong answer.
+
+        Args:
+            mask_paths: one mask an image.
+            cache: the cache file.
+            workers: processes to scan with; default: one for each core that this process may use.
+
+        Raises:
+            InputError: a mask is missing or cannot be read; the first such, in the order of ``mask_paths``.
+        """
+        # Taken before the scan: a mask that changes meanwhile makes the cache stale, not wrong.
+        fingerprint = _fingerprint(mask_paths)
+        if os.path.lexists(cache):
+            try:
+                index, source = cls.read(cache)
+                if source == fingerprint and index.bits.shape == (len(mask_paths), MASK_VALUES // 8):
+                    return index
+            except InputError as error:
+                print_log(f'{error}; scanning the masks again', logger='current', level=logging.WARNING)
+        index = cls(_scan(mask_paths, _num_cores() if workers is None else workers))
+        try:
+            index.write(cache, fingerprint)
+        # An OSError besides: on a read-only disk even clearing up after a failed write fails.
+        except (InputError, OSError) as error:
+            print_log(f'class index {cache} cannot be written ({error.__cause__ or error}); this run goes on, the next '
+                      'scans the masks again', logger='current', level=logging.WARNING)
+        return index
+
+    @classmethod
+    def read(cls, path: str | Path) -> tuple['ClassIndex', str]:
+        """Read an index and the fingerprint of the masks it was made from.
+
+        Raises:
+            InputError: the file is missing, damaged, or of another version.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                version, num_values, fingerprint, checksum, bits = (
+                    file[key] for key in ('version', 'num_values', 'fingerprint', 'checksum', 'bits'))
+            version, num_values, fingerprint = int(version), int(num_values), str(fingerprint)
+        except OSError as error:
+            raise InputError(f'class index {path} cannot be read ({error.strerror or error})') from error
+        except Exception as error:  # damaged zip files and array headers raise almost anything
+            raise InputError(f'class index {path} is damaged or of another version') from error
+        if version != FORMAT:
+            raise InputError(f'class index {path} is of version {version}, not {FORMAT}')
+        if str(checksum) != _checksum(bits, num_values, fingerprint):
+            raise InputError(f'class index {path} is damaged (its checksum differs)')
+        return cls(bits, num_values), fingerprint
+
+    def write(self, path: str | Path, fingerprint: str) -> None:
+        """Write the index atomically.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        checksum = _checksum(self.bits, self.num_values, fingerprint)
+        write_atomically(path, lambda file: np.savez(
+            file, version=FORMAT, num_values=self.num_values, fingerprint=fingerprint, checksum=checksum,
+            bits=self.bits))
+
+    def __len__(self) -> int:
+        return len(self.bits)
+
+    def values(self, image: int) -> list[int]:
+        """Values in the mask of ``image``, ascending."""
+        return np.flatnonzero(np.unpackbits(self.bits[image])).tolist()
+
+    def counts(self) -> np.ndarray:
+        """Count the images that hold each value: int64 (num_values,)."""
+        counts = np.zeros((self.bits.shape[1], 256), dtype=np.int64)
+        for start in range(0, len(self), ROWS):
+            for column, found in enumerate(self.bits[start:start + ROWS].T):
+                counts[column] += np.bincount(found, minlength=256)
+        bits_of_byte = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
+        return (counts @ bits_of_byte).ravel()[:self.num_values]
+
+    def with_any(self, values: Iterable[int]) -> np.ndarray:
+        """Find the images that hold at least one of ``values``: bool (num_images,)."""
+        return self._touches(_pack(values, self.num_values))
+
+    def with_only(self, values: Iterable[int]) -> np.ndarray:
+        """Find the images that hold nothing but ``values``, all or some of them: bool (num_images,)."""
+        return ~self._touches(~_pack(values, self.num_values))
+
+    def _touches(self, query: np.ndarray) -> np.ndarray:
+        """Whether each image has a bit in common with ``query``, uint8 (bytes,)."""
+        touched = np.empty(len(self), dtype=bool)
+        columns = np.flatnonzero(query)
+        for start in range(0, len(self), ROWS):
+            rows = slice(start, start + ROWS)
+            touched[rows] = (self.bits[rows, columns] & query[columns]).any(axis=1)
+        return touched
+
+
+def _pack(values: Iterable[int], num_values: int) -> np.ndarray:
+    """Pack a set of values into uint8 (ceil(num_values / 8),)."""
+    held = np.zeros(num_values, dtype=bool)
+    for value in values:
+        if not 0 <= value < num_values:
+            raise InputError(f'value {value} is outside the class index, which holds 0 to {num_values - 1}')
+        held[value] = True
+    return np.packbits(held)
+
+
+def _checksum(bits: np.ndarray, num_values: int, fingerprint: str) -> str:
+    return digest(f'{FORMAT} {num_values} {fingerprint} {bits.shape} '.encode() + bits.tobytes())
+
+
+def _fingerprint(paths: Sequence[str]) -> str:
+    """Digest of the path, size and time of modification of each file."""
+    states = []
+    for path in paths:
+        try:
+            state = os.stat(path)
+        except OSError as error:
+            raise InputError(f'mask {path} is missing or out of reach ({error.strerror}); restore it or remove it from '
+                             'the image list') from error
+        states.append(b'%s\0%d\0%d' % (os.fsencode(os.path.abspath(path)), state.st_size, state.st_mtime_ns))
+    return digest(b'\0'.join(states))
+
+
+def _num_cores() -> int:
+    """Cores that this process may use, which a job scheduler keeps below those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+def _scan(paths: Sequence[str], workers: int) -> np.ndarray:
+    """Scan all masks, behind a progress bar if there are many: uint8 (num_images, 32)."""
+    chunks = [paths[start:start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    found = [np.zeros((0, MASK_VALUES // 8), dtype=np.uint8)]
+    # Refreshed here, not by a thread: worker processes are forked meanwhile.
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True,
+                  disable=len(paths) < MANY_MASKS) as progress:
+        bar = progress.add_task('Scanning masks', total=len(paths))
+        for bits in _scan_chunks(chunks, workers if len(paths) >= FEW_MASKS else 1):
+            found.append(bits)
+            progress.update(bar, advance=len(bits), refresh=True)
+    return np.concatenate(found)
+
+
+def _scan_chunks(chunks: Sequence[Sequence[str]], workers: int) -> Iterator[np.ndarray]:
+    """Scan chunks in order, in this process if ``workers`` is below 2; the first error in that order ends it."""
+    if workers < 2:
+        yield from map(_scan_chunk, chunks)
+        return
+    try:
+        with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=get_context('fork')) as pool:
+            yield from pool.map(_scan_chunk, chunks)
+    except BrokenProcessPool as error:
+        raise InputError('a process that scans masks was killed, most often for lack of memory; free some, then run '
+                         'again') from error
+
+
+def _scan_chunk(paths: Sequence[str]) -> np.ndarray:
+    """Values of some masks, packed: uint8 (num_paths, 32)."""
+    counts = np.stack([np.bincount(read_mask(path).ravel(), minlength=MASK_VALUES) for path in paths])
+    return np.packbits(counts > 0, axis=1)

@@ -1,0 +1,249 @@
+"""The images of one task, with the labels that the task shows."""
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.dataset import Compose
+from mmseg.registry import DATASETS
+from torch.utils.data import Dataset
+
+from ..errors import InputError
+from ..memory import ExemplarMemory
+from ..tasks import BACKGROUND, IGNORE, MAX_CLASSES, Scenario, check_setting
+from .class_index import ClassIndex
+
+NO_CLASS = -1
+
+
+@DATASETS.register_module()
+class TaskDataset(Dataset):
+    """One task's share of any mmseg data set.
+
+    A training set holds the images D_t of the task, then the exemplars of the memory. D_t are the images with a pixel
+    of a class of C_t; in the settings disjoint and sequential only those without a pixel of a future class. Classes
+    that the task does not label are background (``LabelAugmentation`` may turn them into unknown).
+
+    A test set holds all images and shows all classes; the metric knows which of them are learned.
+
+    Args:
+        dataset: config of any mmseg data set; all its classes (but 'background') belong to the scenario.
+        pipeline: transforms, starting with ``LoadImage`` and ``LoadLabels``.
+        scenario: arguments of :class:`~ssul_mmseg.tasks.Scenario`.
+        task: index of the task.
+        setting: 'overlapped', 'disjoint' or 'sequential'.
+        memory: manifest of the exemplars to replay.
+        memory_labels: which classes an exemplar shows: 'seen', all seen so far, or 'stored', those that were labelled
+            when it was stored.
+        seed: seed of the augmentations.
+        index_cache: folder where the class index is kept.
+        saliency_dir: folder of the saliency maps, below the data root.
+        test_mode: whether this is a test set.
+    """
+
+    def __init__(self,
+                 dataset: dict,
+                 pipeline: Sequence[dict],
+                 scenario: dict,
+                 task: int,
+                 setting: str = 'overlapped',
+                 memory: str | None = None,
+                 memory_labels: str = 'seen',
+                 seed: int = 0,
+                 index_cache: str | None = None,
+                 saliency_dir: str = 'SaliencyMap',
+                 test_mode: bool = False) -> None:
+        self.scenario = Scenario(**scenario)
+        self.task = self.scenario.check_task(task)
+        self.setting = check_setting(setting)
+        self.seed = seed
+        self.saliency_dir = saliency_dir
+        self.test_mode = test_mode
+        self.source = build_source(dataset, test_mode)
+        names = class_names(self.source)
+        if len(names) != self.scenario.num_classes:
+            raise InputError(f'the scenario is about {self.scenario.num_classes} classes, but {dataset["type"]} has '
+                             f'{len(names)}; set scenario.num_classes={len(names)}')
+        self.label_table = label_table(self.source, self.scenario)
+        self.metainfo = self._metainfo(names)
+        self.pipeline = Compose(pipeline)
+        if test_mode:
+            every_class = range(1, self.scenario.num_classes + 1)
+            self._samples = [(i, every_class) for i in range(len(self.source))]
+            self.num_new = self.num_exemplars = 0
+            return
+        self.index = ClassIndex.load(self._paths('seg_map_path'), index_file(index_cache, self.source))
+        self._check_values()
+        new = self._task_images()
+        exemplars = self._exemplars(memory, memory_labels)
+        labelled = self.scenario.labelled(task, setting)
+        self._samples = [(i, labelled) for i in new] + exemplars
+        self.num_new, self.num_exemplars = len(new), len(exemplars)
+        self._check_images()
+
+    def _metainfo(self, names: Sequence[str]) -> dict:
+        """Class names and colours by label, background first: what metrics and visualizers read."""
+        palette = self.source.metainfo.get('palette', [])
+        colours = palette[1:] if _has_background(self.source) else palette
+        order = self.scenario.order
+        return dict(
+            classes=('background', *(names[i - 1] for i in order)),
+            palette=[[0, 0, 0], *(list(colours[i - 1]) for i in order)])
+
+    def _paths(self, key: str) -> list[str]:
+        """One path of every image of the data set."""
+        return [self.source.get_data_info(i)[key] for i in range(len(self.source))]
+
+    def _check_values(self) -> None:
+        """Refuse masks that hold values of no class."""
+        wrong = np.flatnonzero(self.label_table == NO_CLASS)
+        bad = np.flatnonzero(self.index.with_any(wrong.tolist()))
+        if len(bad):
+            value = next(v for v in self.index.values(bad[0]) if v in wrong)
+            raise InputError(f'mask {self._paths("seg_map_path")[bad[0]]} holds the value {value}, which is no class '
+                             f'of the data set ({len(bad)} such masks); correct them, or mark such pixels 255')
+
+    def _values(self, labels: Sequence[int]) -> list[int]:
+        """Mask values that stand for the labels."""
+        return np.flatnonzero(np.isin(self.label_table, list(labels))).tolist()
+
+    def _task_images(self) -> list[int]:
+        """Images of D_t, as indices into the source."""
+        chosen = self.index.with_any(self._values(self.scenario.tasks[self.task]))
+        if self.setting != 'overlapped':
+            known = [BACKGROUND, IGNORE, *self.scenario.seen(self.task)]
+            chosen &= self.index.with_only(self._values(known))
+        images = np.flatnonzero(chosen).tolist()
+        if not images:
+            names = ', '.join(self.metainfo['classes'][label] for label in self.scenario.tasks[self.task])
+            raise InputError(f'task {self.task} ({names}) has no image in the {self.setting} setting; choose another '
+                             'scenario, class order or setting')
+        return images
+
+    def _exemplars(self, manifest: str | None, memory_labels: str) -> list[tuple[int, range]]:
+        """Exemplars of a manifest as indices into the source, each with the labels it shows."""
+        if manifest is None:
+            return []
+        places = {self.image_id(i): i for i in range(len(self.source))}
+        exemplars = []
+        for exemplar in ExemplarMemory.read(manifest).exemplars:
+            if exemplar.image not in places:
+                raise InputError(f'exemplar {exemplar.image!r} of {manifest} is no image of the training set; train '
+                                 'the task before with this data')
+            stored = self.scenario.labelled(self.scenario.check_task(exemplar.task), self.setting)
+            shown = self.scenario.seen(self.task) if memory_labels == 'seen' else stored
+            exemplars.append((places[exemplar.image], shown))
+        return exemplars
+
+    def _check_images(self) -> None:
+        """Find a missing image before training does."""
+        for image, _ in self._samples:
+            path = self.source.get_data_info(image)['img_path']
+            if not os.path.isfile(path):
+                raise InputError(f'image {path} is missing; restore it or remove it from the image list')
+
+    def image_id(self, image: int) -> str:
+        """Name of an image that does not depend on where the data lie: its path below the image folder."""
+        path = self.source.get_data_info(image)['img_path']
+        return Path(os.path.relpath(path, self.source.data_prefix['img_path'])).as_posix()
+
+    def image_at(self, position: int) -> int:
+        """Index into the source of the image at a position of this data set."""
+        return self._samples[position][0]
+
+    def images_by_class(self) -> dict[int, list[str]]:
+        """Ids of the images of D_t that hold each class of the task, by label."""
+        images = np.array([image for image, _ in self._samples[:self.num_new]])
+        return {
+            label: [self.image_id(i) for i in images[self.index.with_any(self._values([label]))[images]]]
+            for label in self.scenario.tasks[self.task]
+        }
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict:
+        """Load a sample.
+
+        Args:
+            key: position, or (position, view): the augmentation is a function of seed, task, position and view alone,
+                whichever process or worker loads it.
+        """
+        position, view = key if isinstance(key, tuple) else (key, 0)
+        if not self.test_mode:
+            seed = np.random.SeedSequence([self.seed, self.task, position, view]).generate_state(1)[0]
+            random.seed(int(seed))
+            np.random.seed(seed)
+        image, labelled = self._samples[position]
+        results = self.source.get_data_info(image)
+        name = Path(self.image_id(image)).with_suffix('.png')
+        results.update(
+            label_table=self.label_table, labelled=labelled,
+            saliency_path=str(Path(self.source.data_root or '', self.saliency_dir, name)))
+        return self.pipeline(results)
+
+
+def build_source(config: dict, test_mode: bool) -> Dataset:
+    """Build an mmseg data set to read names and paths from.
+
+    Raises:
+        InputError: its folder or image list is missing, or it holds no image.
+    """
+    root = config.get('data_root') or ''
+    empty = f'{config["type"]} in {root!r} holds no image; put the data there (see "Data" in README.md)'
+    try:
+        source = DATASETS.build({**config, 'test_mode': test_mode})
+    except (FileNotFoundError, NotADirectoryError, AssertionError) as error:
+        raise InputError(f'{config["type"]} cannot be loaded from {root!r}: {str(error).splitlines()[0]}; put the data '
+                         'there (see "Data" in README.md) or set data_root') from error
+    except ValueError as error:
+        # An empty image list makes mmengine concatenate nothing.
+        raise error if isinstance(error, InputError) else InputError(empty) from error
+    if not len(source):
+        raise InputError(empty)
+    return source
+
+
+def _has_background(source: Dataset) -> bool:
+    """Whether the data set counts background among its classes."""
+    return source.metainfo['classes'][0] == 'background'
+
+
+def class_names(source: Dataset) -> tuple[str, ...]:
+    """Names of the classes, background left out."""
+    return tuple(source.metainfo['classes'][_has_background(source):])
+
+
+def label_table(source: Dataset, scenario: Scenario) -> np.ndarray:
+    """Table from mask value to label.
+
+    Mask values pass through the data set's own ``reduce_zero_label`` and ``label_map`` as in mmseg, except that a zero
+    label reduced away is background here, not ignored: it stands for pixels of no class.
+
+    Returns:
+        int16 (256,): a label, IGNORE, or :data:`NO_CLASS`.
+    """
+    if scenario.num_classes > MAX_CLASSES:
+        raise InputError(f'8-bit masks hold at most {MAX_CLASSES} classes, but the data set has {scenario.num_classes}')
+    first = 1 if source.reduce_zero_label else 0
+    class_of = {v: v - first for v in range(first, 255)}
+    if source.label_map:
+        class_of = {v: source.label_map.get(c, c) for v, c in class_of.items()}
+    offset = 0 if _has_background(source) else 1
+    label_of = {class_id: label for label, class_id in enumerate(scenario.order, start=1)}
+    label_of[0] = BACKGROUND
+    table = np.full(256, NO_CLASS, dtype=np.int16)
+    for value, class_id in class_of.items():
+        table[value] = IGNORE if class_id == IGNORE else label_of.get(class_id + offset, NO_CLASS)
+    if first:
+        table[0] = BACKGROUND
+    table[IGNORE] = IGNORE
+    return table
+
+
+def index_file(folder: str | None, source: Dataset) -> Path:
+    """Where the class index of a data set is cached: below ``folder``, by default beside its masks."""
+    masks = Path(source.data_prefix['seg_map_path'])
+    listing = Path(source.ann_file).stem if source.ann_file else 'all'
+    return Path(folder or masks.parent) / f'class_index_{masks.name}_{listing}.npz'

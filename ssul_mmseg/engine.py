@@ -1,0 +1,304 @@
+"""The loop over the tasks of a scenario: one mmengine ``Runner`` per task."""
+import contextlib
+import copy
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.error import URLError
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import barrier, broadcast_object_list, get_world_size, is_main_process
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+from mmseg.registry import DATASETS
+
+from .errors import InputError
+from .files import read_json, write_json, write_text
+from .hooks import MEMORY, WEIGHTS, bare, task_dir
+from .report.collect import results_document, task_entry
+from .report.tables import scenario_table
+from .resume import check_same_run
+from .tasks import Scenario
+from .weights import load_weights
+
+RESULT = 'result.json'
+T = TypeVar('T')
+
+
+class TaskRunner(Runner):
+    """mmengine's runner with a quiet console: its log goes to the file, warnings also to the screen."""
+
+    def build_logger(self, log_level: int | str = 'INFO', log_file: str | None = None, **kwargs: Any) -> MMLogger:
+        """Build the logger; only warnings and errors reach the console."""
+        logger = super().build_logger(log_level, log_file, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.setLevel(logging.WARNING)
+        return logger
+
+    def _init_model_weights(self) -> None:
+        """Initialise the weights; a pretrained file that cannot be had is told in one sentence."""
+        try:
+            super()._init_model_weights()
+        except (OSError, URLError, RuntimeError) as error:
+            init_cfg = bare(self.model).backbone.init_cfg
+            if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
+                raise
+            raise InputError(
+                f'the pretrained weights {init_cfg["checkpoint"]!r} cannot be loaded ({str(error).splitlines()[0]}); '
+                'put the file somewhere and set model.backbone.init_cfg.checkpoint to its path, or set '
+                'model.backbone.init_cfg=None to start from scratch') from error
+
+
+def scenario_args(cfg: Config) -> dict:
+    """The arguments of the config's :class:`Scenario` (its ``scenario`` without the setting)."""
+    return {key: value for key, value in cfg.scenario.items() if key != 'setting'}
+
+
+def task_config(cfg: Config, task: int) -> Config:
+    """The config of one task: the only code that edits a config.
+
+    Args:
+        cfg: a scenario's config with ``work_dir``.
+        task: index of the task.
+
+    Returns:
+        A config of which mmengine's ``Runner`` trains and tests the task.
+    """
+    cfg = copy.deepcopy(cfg)
+    if task > 0:
+        cfg.merge_from_dict(cfg.get('incremental', {}))
+    scenario, args = Scenario(**scenario_args(cfg)), scenario_args(cfg)
+    setting, seed = cfg.scenario.get('setting', 'overlapped'), cfg.randomness.seed
+    memory = dict(cfg.get('memory') or {})
+    labels = memory.pop('labels', 'seen')
+    work_dir = cfg.work_dir
+    cfg.work_dir = str(task_dir(work_dir, task))
+    cfg.experiment_name = f'task_{task}'
+
+    cfg.model.decode_head.classes_per_task = scenario.classes_per_task(task)
+    if task > 0 and 'init_cfg' in cfg.model.backbone:
+        cfg.model.backbone.init_cfg = None
+
+    train, test = cfg.train_dataloader, cfg.test_dataloader
+    for transform in train.dataset.pipeline:
+        if transform.type == 'LabelAugmentation':
+            transform.saliency = cfg.saliency
+    common = dict(scenario=args, task=task, index_cache=str(Path(work_dir)))
+    train.dataset.update(common, setting=setting, seed=seed, memory_labels=labels)
+    if memory and task > 0:
+        train.dataset.memory = str(task_dir(work_dir, task - 1) / MEMORY)
+    test.dataset.update(common, test_mode=True)
+    train.sampler = dict(type='DefaultSampler', shuffle=False)
+    train.batch_sampler = dict(train.get('batch_sampler') or dict(type='ReplayBatchSampler'), seed=seed, task=task)
+    test.sampler = dict(type='DefaultSampler', shuffle=False)
+    if train.batch_size % get_world_size():
+        raise InputError(f'train_dataloader.batch_size is {train.batch_size}, shared by all processes, and cannot be '
+                         f'split among {get_world_size()} of them; choose a multiple')
+    train.batch_size //= get_world_size()
+    cache = cfg.get('feature_cache')
+    if cache and task > 0:
+        cfg.train_cfg.update(type='FeatureCacheTrainLoop', **cache)
+        cfg.train_cfg.pop('by_epoch', None)
+        cfg.test_cfg = dict(type='FeatureCacheTestLoop', **{k: v for k, v in cache.items() if k != 'views'})
+    for loader in (train, test):
+        # Workers that outlive an epoch need to exist.
+        loader.persistent_workers = loader.num_workers > 0 and loader.get('persistent_workers', False)
+
+    classes = _class_names(cfg)
+    cfg.test_evaluator = dict(
+        cfg.get('test_evaluator') or dict(type='IncrementalIoUMetric'), scenario=args, task=task,
+        learned_iou=learned_iou(work_dir, scenario, task, classes))
+    cfg.custom_hooks = [
+        *cfg.get('custom_hooks', []),
+        dict(type='IncrementalTaskHook', scenario=args, task=task, work_dir=work_dir, seed=seed, memory=memory or None),
+        dict(type='CheckpointResumeHook', **cfg.get('checkpoint', {})),
+        dict(type='ProgressHook', task=task, num_tasks=len(scenario.tasks),
+             classes=[classes[label] for label in scenario.tasks[task]]),
+    ]
+    if get_world_size() > 1 and not torch.cuda.is_available():
+        _replace_values(cfg.model, 'type', 'SyncBN', 'GlooSyncBN')
+        cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+    return cfg
+
+
+def _class_names(cfg: Config) -> tuple[str, ...]:
+    """Class names by label, background first, from the data set of a task's config."""
+    return DATASETS.build(cfg.test_dataloader.dataset).metainfo['classes']
+
+
+def _replace_values(config: Any, key: str, old: str, new: str) -> None:
+    """Replace a value wherever a key has it in a nested config."""
+    children = config.values() if isinstance(config, dict) else config if isinstance(config, list | tuple) else ()
+    if isinstance(config, dict) and config.get(key) == old:
+        config[key] = new
+    for child in children:
+        _replace_values(child, key, old, new)
+
+
+def learned_iou(work_dir: str, scenario: Scenario, task: int, classes: Sequence[str]) -> dict[str, float | None]:
+    """IoU of every old class when it was learned, from the results of the earlier tasks, in percent."""
+    iou = {}
+    for earlier in range(task):
+        path = task_dir(work_dir, earlier) / RESULT
+        if path.is_file():
+            entry = read_json(path)
+            iou.update({classes[label]: entry['IoU'][classes[label]] for label in scenario.tasks[earlier]})
+    return iou
+
+
+def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool = False) -> dict:
+    """Train and evaluate the tasks of a scenario, one after the other.
+
+    Args:
+        cfg: a scenario's config with ``work_dir``.
+        tasks: which tasks, ascending; default all. The task before the first must be there.
+        resume: go on where an earlier run of the same config stopped.
+
+    Returns:
+        The results document (see ``report.collect``); also written to ``work_dir`` as results.json and results.md.
+
+    Raises:
+        InputError: bad config, data or earlier files; nothing was overwritten.
+    """
+    scenario = Scenario(**scenario_args(cfg))
+    tasks = range(len(scenario.tasks)) if tasks is None else tasks
+    for task in tasks:
+        scenario.check_task(task)
+    with on_main_process_only(lambda: _locked(cfg.work_dir)):
+        on_main_process(lambda: _prepare(cfg, tasks, resume))
+        for task in tasks:
+            if not (resume and _finished(cfg, scenario, task)):
+                run_task(cfg, task, resume)
+            document = on_main_process(lambda: write_results(cfg))
+    return document
+
+
+def run_task(cfg: Config, task: int, resume: bool) -> None:
+    """Train one task, where its weights are not there yet, and evaluate it."""
+    start = time.monotonic()
+    work_dir = cfg.work_dir
+    cfg = task_config(cfg, task)
+    runner = TaskRunner.from_cfg(cfg)
+    learned = resume and (task_dir(work_dir, task) / WEIGHTS).is_file()
+    if learned:
+        load_task_weights(runner, cfg, task)
+    else:
+        runner.train()
+    metrics = runner.test()
+    dataset = runner.train_dataloader.dataset if not learned else DATASETS.build(cfg.train_dataloader.dataset)
+    classes = [dataset.metainfo['classes'][label] for label in dataset.scenario.tasks[task]]
+    entry = task_entry(task, classes, dataset.num_new, dataset.num_exemplars, metrics, time.monotonic() - start)
+    if is_main_process():
+        write_json(task_dir(work_dir, task) / RESULT, entry)
+    barrier()
+
+
+def load_task_weights(runner: Runner, cfg: Config, task: int) -> None:
+    """Load a learned task's weights into a runner's model."""
+    classes = _class_names(cfg)
+    scenario = Scenario(**scenario_args(cfg))
+    weights = load_weights(Path(cfg.work_dir) / WEIGHTS, [classes[label] for label in scenario.seen(task)], task)
+    bare(runner.model).load_state_dict(weights)
+
+
+def learned_tasks(cfg: Config) -> list[int]:
+    """Tasks of which the work dir holds weights."""
+    tasks = range(len(Scenario(**scenario_args(cfg)).tasks))
+    return [task for task in tasks if (task_dir(cfg.work_dir, task) / WEIGHTS).is_file()]
+
+
+def test_task(cfg: Config, task: int) -> dict:
+    """Evaluate a learned task.
+
+    Args:
+        cfg: a scenario's config with ``work_dir``.
+        task: index of the task.
+
+    Returns:
+        The metrics of ``IncrementalIoUMetric``.
+    """
+    cfg = task_config(cfg, task)
+    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+        cfg.pop(key, None)
+    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] == 'ProgressHook']
+    runner = TaskRunner.from_cfg(cfg)
+    load_task_weights(runner, cfg, task)
+    return runner.test()
+
+
+def write_results(cfg: Config) -> dict:
+    """Collect the tasks' results into results.json and results.md; returns the document."""
+    scenario = Scenario(**scenario_args(cfg))
+    paths = [task_dir(cfg.work_dir, task) / RESULT for task in range(len(scenario.tasks))]
+    document = results_document(
+        config=str(cfg.filename), dataset=cfg.dataset_name, scenario=scenario,
+        setting=cfg.scenario.get('setting', 'overlapped'), method=cfg.method, seed=cfg.randomness.seed,
+        tasks=[read_json(path) for path in paths if path.is_file()])
+    write_json(Path(cfg.work_dir) / 'results.json', document)
+    write_text(Path(cfg.work_dir) / 'results.md', scenario_table(document))
+    return document
+
+
+def _prepare(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
+    """Find what is wrong with config, data and earlier files before any training."""
+    check_same_run(cfg, tasks, resume)
+    if tasks[0] > 0 and not (task_dir(cfg.work_dir, tasks[0] - 1) / WEIGHTS).is_file():
+        raise InputError(f'task {tasks[0]} starts from task {tasks[0] - 1}, whose weights are not in {cfg.work_dir}; '
+                         f'train the tasks before it first')
+    for task in tasks:
+        dataset = {**task_config(cfg, task).train_dataloader.dataset, 'memory': None}
+        DATASETS.build(dataset)
+
+
+def _finished(cfg: Config, scenario: Scenario, task: int) -> bool:
+    """Whether a task is learned and evaluated."""
+    folder = task_dir(cfg.work_dir, task)
+    return (folder / WEIGHTS).is_file() and (folder / RESULT).is_file()
+
+
+@contextlib.contextmanager
+def _locked(work_dir: str) -> Iterator[None]:
+    """Keep a second run out of a work dir; the lock of a dead process is gone with it."""
+    try:
+        os.makedirs(work_dir, exist_ok=True)
+        lock = os.open(Path(work_dir) / '.lock', os.O_CREAT | os.O_WRONLY)
+    except OSError as error:
+        raise InputError(f'work dir {work_dir} cannot be written ({error.strerror}); choose another '
+                         '--work-dir') from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f'another run is at work in {work_dir}; wait for it, or choose another '
+                             '--work-dir') from error
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def on_main_process_only(manager: Callable[[], contextlib.AbstractContextManager]) -> Iterator[None]:
+    """Enter a context on the main process; if that fails, all processes raise its error."""
+    with contextlib.ExitStack() as stack:
+        on_main_process(lambda: stack.enter_context(manager()))
+        yield
+
+
+def on_main_process(work: Callable[[], T]) -> T:
+    """Do something on the main process alone; its result, or its :class:`InputError`, reaches all processes."""
+    outcome: list = [None, None]
+    if is_main_process():
+        try:
+            outcome[0] = work()
+        except InputError as error:
+            outcome[1] = str(error)
+    broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise InputError(outcome[1])
+    return outcome[0]

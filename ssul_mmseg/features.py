@@ -1,0 +1,135 @@
+"""Features of a frozen trunk, computed once and kept: in memory, or in a file mapped into it."""
+import logging
+import os
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor
+
+from .errors import InputError
+
+LOCATIONS = ('memory', 'disk')
+DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16, 'float32': torch.float32}
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is kept of one image in one view.
+
+    Args:
+        features: (channels, h, w), in the cache's dtype.
+        labels: uint8 (H, W), finished labels.
+        info: what else its user needs.
+    """
+
+    features: Tensor
+    labels: Tensor
+    info: Any = None
+
+
+class FeatureCache:
+    """Features and labels by key, as many as fit.
+
+    Args:
+        dtype: 'float16', 'bfloat16' or 'float32'. Features are rounded to it on every use, the first one included, so
+            that results do not depend on what is cached.
+        location: 'memory', or 'disk', a file of its own that :meth:`close` removes.
+        limit: gigabytes (10^9 bytes) it may take; None: half of the free memory or disk.
+        folder: where the file of location 'disk' lies.
+    """
+
+    def __init__(self, dtype: str = 'float16', location: str = 'memory', limit: float | None = None,
+                 folder: str | Path = '.') -> None:
+        if location not in LOCATIONS:
+            raise InputError(f'feature_cache.location is {location!r}; choose one of {", ".join(LOCATIONS)}')
+        if dtype not in DTYPES:
+            raise InputError(f'feature_cache.dtype is {dtype!r}; choose one of {", ".join(DTYPES)}')
+        self.dtype = DTYPES[dtype]
+        self.path = Path(folder, f'features_{os.getpid()}.bin') if location == 'disk' else None
+        self.limit = int(limit * 1e9) if limit is not None else self._free_bytes() // 2
+        self.used = 0
+        self.full = False
+        self._entries: dict[Hashable, Entry] = {}
+        self._space = self._map_file() if self.path else None
+
+    def _free_bytes(self) -> int:
+        """Bytes free where the cache lies."""
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            status = os.statvfs(self.path.parent)
+            return status.f_bavail * status.f_frsize
+        return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+
+    def _map_file(self) -> Tensor:
+        """Map a file of ``limit`` bytes; they are reserved, as a full disk would otherwise kill the process later."""
+        try:
+            for stale in self.path.parent.glob('features_*.bin'):
+                stale.unlink()
+            with open(self.path, 'wb') as file:
+                os.posix_fallocate(file.fileno(), 0, max(1, self.limit))
+        except OSError as error:
+            self.close()
+            print_log(f'features cannot be kept in {self.path.parent} ({error.strerror}); going on without keeping '
+                      'them: free space, or lower feature_cache.limit', logger='current', level=logging.WARNING)
+            self.limit, self.full = 0, True
+            return torch.empty(0, dtype=torch.uint8)
+        return torch.from_file(str(self.path), shared=True, size=max(1, self.limit), dtype=torch.uint8)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._entries
+
+    def __getitem__(self, key: Hashable) -> Entry:
+        return self._entries[key]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def rounded(self, features: Tensor) -> Tensor:
+        """Float32 features as they come back from the cache."""
+        return features.to(self.dtype).float()
+
+    def put(self, key: Hashable, features: Tensor, labels: Tensor, info: Any = None) -> None:
+        """Keep features (channels, h, w) and uint8 labels (H, W) under a key, if they fit."""
+        if self.full or key in self._entries:
+            return
+        try:
+            kept = [self._keep(features.detach().to(self.dtype)), self._keep(labels)]
+        except (MemoryError, RuntimeError):
+            kept = [None]
+        if any(part is None for part in kept):
+            self.full = True
+            print_log(f'the feature cache is full: {len(self)} views in {self.used / 1e9:.2f} GB are kept, all others '
+                      'are computed at every use; a larger feature_cache.limit would be faster', logger='current',
+                      level=logging.WARNING)
+            return
+        self._entries[key] = Entry(*kept, info)
+
+    def _keep(self, tensor: Tensor) -> Tensor | None:
+        """A copy of a tensor on the CPU within the limit, or None."""
+        size = tensor.numel() * tensor.element_size()
+        start = -(-self.used // ALIGNMENT) * ALIGNMENT
+        if start + size > self.limit:
+            return None
+        self.used = start + size
+        if self._space is None:
+            return tensor.to('cpu', copy=True, memory_format=torch.contiguous_format)
+        place = self._space[start:start + size].view(tensor.dtype).view(tensor.shape)
+        return place.copy_(tensor)
+
+    def close(self) -> None:
+        """Forget everything and remove the file."""
+        self._entries.clear()
+        self._space = None
+        if self.path:
+            self.path.unlink(missing_ok=True)
+
+
+def stacked(entries: Sequence[Entry], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Float32 features (B, channels, h, w) and uint8 labels (B, H, W) of entries of one size, on a device."""
+    features = torch.stack([entry.features for entry in entries]).to(device, non_blocking=True).float()
+    return features, torch.stack([entry.labels for entry in entries]).to(device, non_blocking=True)

@@ -1,0 +1,127 @@
+"""What happens around the training of a task: old weights in, freeze checked, memory and weights out."""
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank, is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from torch import nn
+
+from .errors import InputError
+from .files import digest
+from .memory import ExemplarMemory
+from .tasks import Scenario
+from .weights import load_weights, save_weights
+
+WEIGHTS = 'weights.pth'
+MEMORY = 'memory.json'
+
+
+def task_dir(work_dir: str | Path, task: int) -> Path:
+    """Where a task's files lie."""
+    return Path(work_dir) / f'task_{task}'
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The model without its distributed wrapper."""
+    return model.module if is_model_wrapper(model) else model
+
+
+@HOOKS.register_module()
+class IncrementalTaskHook(Hook):
+    """Chains a task to the one before; knows no method by name.
+
+    Before training it loads the old task's weights and lets the model start from them (``start_task``); after, it
+    checks that no frozen tensor moved, updates the exemplar memory and saves the weights.
+
+    Args:
+        scenario: arguments of :class:`~ssul_mmseg.tasks.Scenario`.
+        task: index of the task.
+        work_dir: of the scenario; each task has a folder below it.
+        seed: seed of the run.
+        memory: ``dict(size=, selection=)`` of an :class:`~ssul_mmseg.memory.ExemplarMemory`, or None.
+    """
+
+    priority = 'HIGH'
+
+    def __init__(self, scenario: dict, task: int, work_dir: str, seed: int, memory: dict | None = None) -> None:
+        self.scenario = Scenario(**scenario)
+        self.task = task
+        self.work_dir = work_dir
+        self.seed = seed
+        self.memory = memory
+        self._frozen: dict[str, str] | None = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Start from the old task's weights."""
+        if self.task > 0 and self._frozen is None:
+            names = self._class_names(runner, self.scenario.old(self.task))
+            path = task_dir(self.work_dir, self.task - 1) / WEIGHTS
+            bare(runner.model).start_task(load_weights(path, names, self.task - 1))
+
+    def before_train(self, runner: Runner) -> None:
+        """Remember what must not move."""
+        self._frozen = frozen_digests(bare(runner.model))
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        """Make the iteration's randomness a function of seed, task, iteration and process."""
+        entropy = np.random.SeedSequence([self.seed, self.task, runner.iter, get_rank()])
+        torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
+                         outputs: dict | None = None) -> None:
+        """Stop at a loss that is no number; the weights saved last are from before it."""
+        loss = torch.as_tensor(outputs['loss']).item()
+        if not math.isfinite(loss):
+            dataset, sampler = runner.train_dataloader.dataset, runner.train_dataloader.batch_sampler
+            keys = sampler.batch(*divmod(runner.iter, len(sampler)))
+            images = ', '.join(dataset.image_id(dataset.image_at(position)) for position, _ in keys)
+            raise InputError(f'the loss of task {self.task} is {loss} at iteration {runner.iter} on '
+                             f'the images {images}; look at them, or lower optim_wrapper.optimizer.lr, then --resume')
+
+    def after_train(self, runner: Runner) -> None:
+        """Check the freeze, then write memory and weights; the weights come last, as they mark the task as learned."""
+        model = bare(runner.model)
+        now = frozen_digests(model)
+        moved = [name for name, was in self._frozen.items() if now[name] != was]
+        if moved:
+            raise RuntimeError(f'{len(moved)} frozen tensors moved in task {self.task}, the first is {moved[0]}')
+        if not is_main_process():
+            return
+        if self.memory:
+            self._update_memory(runner)
+        names = self._class_names(runner, self.scenario.seen(self.task))
+        save_weights(task_dir(self.work_dir, self.task) / WEIGHTS, model.state_dict(), names, self.task)
+
+    def _update_memory(self, runner: Runner) -> None:
+        """Choose exemplars from this task's images and write the manifest."""
+        dataset = runner.train_dataloader.dataset
+        memory = ExemplarMemory(**self.memory)
+        if self.task > 0:
+            memory = ExemplarMemory.read(task_dir(self.work_dir, self.task - 1) / MEMORY)
+        memory = memory.update(dataset.images_by_class(), self.task, self.seed)
+        shortage = memory.shortage(self.scenario.seen(self.task))
+        if shortage:
+            print_log(shortage, logger='current', level=logging.WARNING)
+        memory.write(task_dir(self.work_dir, self.task) / MEMORY, dataset.metainfo['classes'])
+
+    @staticmethod
+    def _class_names(runner: Runner, labels: range) -> list[str]:
+        """Names of the classes with these labels."""
+        names = runner.train_dataloader.dataset.metainfo['classes']
+        return [names[label] for label in labels]
+
+
+def frozen_digests(model: nn.Module) -> dict[str, str]:
+    """Checksums of all frozen tensors, buffers included, by name."""
+    return {
+        f'{type(module).__name__}_{i}.{name}': digest(tensor.detach().cpu().contiguous().numpy().tobytes())
+        for i, module in enumerate(model.frozen_modules())
+        for name, tensor in module.state_dict().items()
+    }

@@ -1,0 +1,5 @@
+"""One file per method; none imports another."""
+from .fine_tuning import FineTuning
+from .ssul import SSUL
+
+__all__ = ['SSUL', 'FineTuning']

@@ -1,0 +1,145 @@
+"""IoU of a network that has learned some of a scenario's classes, in the columns of the field's tables."""
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmseg.registry import METRICS
+from torch import Tensor
+
+from .errors import InputError
+from .tasks import BACKGROUND, IGNORE, UNKNOWN, Scenario
+
+FUTURE_CLASSES = ('background', 'ignore')
+
+
+def iou_from_counts(intersection: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> list[float | None]:
+    r"""IoU of every class, :math:`TP / (TP + FP + FN)` (SSUL, section 4.1).
+
+    Args:
+        intersection: int64 (C,), pixels predicted and labelled as the class, TP.
+        predicted: int64 (C,), pixels predicted as the class, TP + FP.
+        true: int64 (C,), pixels labelled as the class, TP + FN.
+
+    Returns:
+        Percent by class; None for a class that no pixel is labelled as.
+    """
+    union = predicted + true - intersection
+    return [100 * float(i) / float(u) if t else None for i, u, t in zip(intersection, union, true, strict=True)]
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that there are, or None."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+@METRICS.register_module()
+class IncrementalIoUMetric(BaseMetric):
+    """mIoU over base, new and all classes, with unknown merged into background (SSUL, section 3.1).
+
+    Needs ``dataset_meta['classes']``: names by label, background first. The result holds, in percent:
+    ``mIoU_base``, ``mIoU_new``, ``mIoU_all`` (base and all count background), ``mIoU_base_no_background``,
+    ``mIoU_all_no_background``, ``forgetting`` (mean drop of the old classes' IoU since they were learned),
+    ``forgetting_per_task`` (the same for each earlier task) and ``IoU`` by class name. What has no labelled pixel is
+    None and counts in no mean.
+
+    Args:
+        scenario: arguments of :class:`~ssul_mmseg.tasks.Scenario`.
+        task: the task just learned.
+        learned_iou: IoU of each old class, by name, when it was learned.
+        future_classes: what pixels of classes not yet learned are: 'background', or 'ignore' (the authors' code).
+        collect_device: as in mmengine.
+        prefix: as in mmengine.
+    """
+
+    default_prefix = None
+
+    def __init__(self,
+                 scenario: dict,
+                 task: int,
+                 learned_iou: Mapping[str, float | None] | None = None,
+                 future_classes: str = 'background',
+                 collect_device: str = 'cpu',
+                 prefix: str | None = '') -> None:
+        if future_classes not in FUTURE_CLASSES:
+            raise InputError(f'future_classes is {future_classes!r}; choose one of {", ".join(FUTURE_CLASSES)}')
+        super().__init__(collect_device, prefix)
+        self.scenario = Scenario(**scenario)
+        self.task = self.scenario.check_task(task)
+        self.learned_iou = dict(learned_iou or {})
+        self.num_channels = self.scenario.seen(task).stop
+        future = BACKGROUND if future_classes == 'background' else IGNORE
+        self.true_table = self._table({**dict.fromkeys(self.scenario.future(task), future), IGNORE: IGNORE})
+        self.predicted_table = self._table({})
+
+    def _table(self, others: Mapping[int, int]) -> Tensor:
+        """Table (256,) from label to class 0..n_seen, IGNORE, or -1 for what must not occur."""
+        table = torch.full((256, ), -1)
+        table[:self.num_channels] = torch.arange(self.num_channels)
+        table[UNKNOWN] = BACKGROUND
+        for label, meaning in others.items():
+            table[label] = meaning
+        return table
+
+    def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
+        """Count the pixels of images.
+
+        Args:
+            data_batch: unused.
+            data_samples: each with ``pred_sem_seg`` and ``gt_sem_seg``, integer (1, H, W) labels.
+        """
+        for sample in data_samples:
+            predicted, true = sample['pred_sem_seg']['data'], sample['gt_sem_seg']['data']
+            name = sample.get('img_path', 'an image')
+            if predicted.shape != true.shape:
+                raise InputError(f'the prediction for {name} has the shape {tuple(predicted.shape)}, but its labels '
+                                 f'{tuple(true.shape)}')
+            true = self._classes(self.true_table, true, name, 'labels')
+            predicted = self._classes(self.predicted_table, predicted, name, 'prediction')
+            self.results.append(self._counts(predicted, true))
+
+    @staticmethod
+    def _classes(table: Tensor, labels: Tensor, name: str, what: str) -> Tensor:
+        """Labels as classes of the table."""
+        classes = table.to(labels.device)[labels.long()]
+        if (classes < 0).any():
+            raise InputError(f'the {what} of {name} hold the value {int(labels[classes < 0][0])}, which is no class '
+                             'learned so far')
+        return classes
+
+    def _counts(self, predicted: Tensor, true: Tensor) -> np.ndarray:
+        """Intersection, predicted and true area of every class, int64 (3, C)."""
+        valid = true != IGNORE
+        predicted, true = predicted[valid], true[valid]
+        areas = [predicted[predicted == true], predicted, true]
+        return torch.stack([area.bincount(minlength=self.num_channels) for area in areas]).cpu().numpy()
+
+    def compute_metrics(self, results: list[np.ndarray]) -> dict:
+        """Turn the counts of all images into the metrics."""
+        iou = iou_from_counts(*np.sum(results, axis=0))
+        names = self.dataset_meta['classes']
+        seen = set(self.scenario.seen(self.task))
+        base, new = [label for label in self.scenario.base if label in seen], [
+            label for label in self.scenario.new if label in seen]
+
+        def over(labels: Sequence[int]) -> float | None:
+            return mean(iou[label] for label in labels)
+
+        per_task = [mean(self._drop(names[label], iou[label]) for label in labels)
+                    for labels in self.scenario.tasks[:self.task]]
+        return {
+            'mIoU_base': over([BACKGROUND, *base]),
+            'mIoU_new': over(new),
+            'mIoU_all': over([BACKGROUND, *base, *new]),
+            'mIoU_base_no_background': over(base),
+            'mIoU_all_no_background': over([*base, *new]),
+            'forgetting': mean(self._drop(names[label], iou[label]) for label in self.scenario.old(self.task)),
+            'forgetting_per_task': per_task,
+            'IoU': {names[label]: value for label, value in enumerate(iou)},
+        }
+
+    def _drop(self, name: str, now: float | None) -> float | None:
+        """How far a class's IoU has fallen since it was learned, in percent points."""
+        was = self.learned_iou.get(name)
+        return None if was is None or now is None else was - now

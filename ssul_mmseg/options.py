@@ -1,0 +1,124 @@
+"""Options of the command line: a config with its ``--cfg-options``, of which none may be a typo."""
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import Registry, init_default_scope
+from mmengine.runner import Runner
+from mmseg import registry as registries
+
+from .errors import InputError
+from .tasks import Scenario
+
+# Keys of a scenario's config beside those of mmengine's Runner.
+OWN_KEYS = ('dataset_name', 'method', 'saliency', 'scenario', 'memory', 'incremental', 'checkpoint',
+            'feature_cache')
+# Parts of a config that are arguments of something without being its ``dict(type=...)``.
+OWN_PARTS = {
+    'scenario': {*(field.name for field in fields(Scenario)), 'setting'},
+    'memory': {'size', 'selection', 'labels'},
+    'feature_cache': {'views', 'dtype', 'location', 'limit'},
+}
+
+
+def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config and apply options to it.
+
+    Args:
+        path: the config file.
+        options: dotted key to value, as from ``--cfg-options``.
+
+    Raises:
+        InputError: there is no such config, it is no config of a scenario, or an option does not exist.
+    """
+    if not Path(path).is_file():
+        near = difflib.get_close_matches(Path(path).name, [p.name for p in Path(path).parent.glob('*.py')], 1)
+        raise InputError(f'there is no config {path}' + (f'; did you mean {Path(path).with_name(near[0])}?' if near
+                                                        else ''))
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is a program and may raise anything
+        raise InputError(f'config {path} cannot be read: {error}') from error
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    missing = [key for key in ('scenario', 'model', 'train_dataloader', 'test_dataloader') if key not in cfg]
+    if missing or 'name' not in cfg.scenario:
+        raise InputError(f'config {path} is not of a scenario: {(missing or ["scenario.name"])[0]} is missing; '
+                         'start from one in configs/ssul')
+    for key, value in (options or {}).items():
+        check_option(cfg, key, value)
+        cfg.merge_from_dict({key: value})
+    return cfg
+
+
+def check_option(cfg: Config, key: str, value: Any) -> None:
+    """Refuse an option of which a part names nothing.
+
+    Args:
+        cfg: the config it is for.
+        key: dotted key.
+        value: its value; the keys of a dict are checked too.
+    """
+    part: Any = cfg.to_dict()
+    parts = key.split('.')
+    for depth, name in enumerate(parts):
+        valid = valid_keys(part, parts[:depth])
+        if name not in valid:
+            near = difflib.get_close_matches(name, valid, 1, cutoff=0.4)
+            known = f'did you mean {".".join([*parts[:depth], near[0]])}?' if near else f'known: {", ".join(valid)}'
+            raise InputError(f'option {key}: there is no {name!r}' +
+                             (f' in {".".join(parts[:depth])}' if depth else '') + f'; {known}')
+        part = _child(part, name)
+    group = isinstance(part, dict) or key in OWN_PARTS
+    if group and not isinstance(value, dict) and value is not None:
+        raise InputError(f'option {key} is a group of values, not {value!r}; set one of them, such as '
+                         f'{key}.{valid_keys(part, parts)[0]}=...')
+    if group and value is not None:
+        for name, child in value.items():
+            check_option(cfg, f'{key}.{name}', child)
+
+
+def valid_keys(part: Any, path: Iterable[str]) -> list[str]:
+    """Keys that a part of a config may have: those it has, and the arguments of what it builds."""
+    path = list(path)
+    if isinstance(part, list | tuple):
+        return [str(i) for i in range(len(part))]
+    keys = set(part) if isinstance(part, Mapping) else set()
+    if not path:
+        return sorted(keys | set(OWN_KEYS) | set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'})
+    if path[0] == 'incremental':
+        return sorted(keys | set(valid_keys({}, path[1:])))
+    keys |= OWN_PARTS.get(path[-1], set()) if len(path) == 1 else set()
+    if isinstance(part, Mapping) and isinstance(part.get('type'), str):
+        keys |= {'type', *arguments_of(part['type'])}
+    elif part is None and path[-1] not in OWN_PARTS:
+        # An argument left at its default: what it builds is unknown until a type is given.
+        keys.add('type')
+    return sorted(keys)
+
+
+def arguments_of(type_name: str) -> set[str]:
+    """Names of the arguments of a registered class, those of its parents included where it passes them on."""
+    for registry in vars(registries).values():
+        built = registry.get(type_name) if isinstance(registry, Registry) else None
+        if built is not None:
+            break
+    else:
+        return set()
+    names: set[str] = set()
+    for ancestor in inspect.getmro(built):
+        parameters = inspect.signature(ancestor.__init__).parameters.values()
+        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return names - {'self'}
+
+
+def _child(part: Any, name: str) -> Any:
+    """What a key names, or nothing where only an argument's default stands."""
+    if isinstance(part, list | tuple):
+        return part[int(name)]
+    return part.get(name) if isinstance(part, Mapping) else None

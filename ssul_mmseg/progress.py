@@ -1,0 +1,71 @@
+"""One line on how far training is and how long it will take."""
+import sys
+import time
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ProgressHook(Hook):
+    """Shows task, epoch, loss and time to go: a bar that redraws itself in a terminal, a line now and then in a log.
+
+    Args:
+        task: index of the task.
+        num_tasks: tasks of the scenario.
+        classes: names of the classes that the task learns.
+        interval: seconds between two lines where the output is no terminal.
+    """
+
+    priority = 'VERY_LOW'
+    WIDTH = 24
+
+    def __init__(self, task: int, num_tasks: int, classes: list[str], interval: float = 15.0) -> None:
+        names = ', '.join(classes[:3]) + (f' and {len(classes) - 3} more' if len(classes) > 3 else '')
+        self.title = f'task {task}/{num_tasks - 1} ({names})'
+        self.live = sys.stderr.isatty()
+        self.interval = 0.2 if self.live else interval
+        self._start = self._shown = time.monotonic()
+        self._first = 0
+
+    def before_train(self, runner: Runner) -> None:
+        """Start the clock."""
+        self._start, self._shown, self._first = time.monotonic(), 0.0, runner.iter
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
+                         outputs: dict | None = None) -> None:
+        """Show how far training is."""
+        now = time.monotonic()
+        done = runner.iter + 1
+        if not is_main_process() or (now - self._shown < self.interval and done < runner.max_iters):
+            return
+        self._shown = now
+        left = (now - self._start) / (done - self._first) * (runner.max_iters - done)
+        share = done / runner.max_iters
+        bar = '#' * round(share * self.WIDTH)
+        loss = torch.as_tensor(outputs['loss']).item()
+        self._write(f'{self.title} [{bar:-<{self.WIDTH}}] {share:4.0%}  epoch {runner.epoch + 1}/{runner.max_epochs}  '
+                    f'loss {loss:.4f}  {duration(left)} to go', last=done == runner.max_iters)
+
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
+                        outputs: list | None = None) -> None:
+        """Show how far the evaluation is."""
+        if self.live and is_main_process():
+            total = len(runner.test_dataloader)
+            self._write(f'{self.title} evaluation {batch_idx + 1}/{total} batches', last=batch_idx + 1 == total)
+
+    def _write(self, line: str, last: bool) -> None:
+        """Redraw the line in a terminal, else write it."""
+        end = '\n' if last or not self.live else ''
+        sys.stderr.write(f'\r\033[K{line}{end}' if self.live else f'{line}\n')
+        sys.stderr.flush()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as h:mm:ss or m:ss."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02d}:{seconds:02d}' if hours else f'{minutes}:{seconds:02d}'

@@ -1,0 +1,130 @@
+"""Going on where a run stopped: checkpoints inside a task, and a check that the run is still the same."""
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+
+from .errors import InputError
+from .files import read_json, write_json
+from .hooks import WEIGHTS, bare, task_dir
+from .weights import load_state, save_state
+
+RUN = 'run.json'
+CHECKPOINT = 'checkpoint.pth'
+PREVIOUS = 'checkpoint_previous.pth'
+# What may differ between the parts of a run: where it writes, what it shows, how data reach it.
+FREE_KEYS = ('work_dir', 'filename', 'launcher', 'resume', 'log_level', 'log_processor', 'visualizer', 'vis_backends',
+             'checkpoint', 'default_hooks', 'env_cfg')
+FREE_ENDINGS = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
+
+
+def check_same_run(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
+    """Refuse to overwrite a run, or to go on with another config; else record the config in the work dir.
+
+    Raises:
+        InputError: a task is there already and ``resume`` is off, or the config differs from the run's.
+    """
+    work_dir = Path(cfg.work_dir)
+    there = [task for task in tasks if task_dir(work_dir, task).exists()]
+    if there and not resume:
+        raise InputError(f'task {there[0]} is in {work_dir} already; add --resume to go on with that run, or choose '
+                         'another --work-dir')
+    now = dict(_flat(json.loads(json.dumps(cfg.to_dict(), default=str))))
+    path = work_dir / RUN
+    if not path.exists():
+        write_json(path, now)
+        return
+    was = read_json(path)
+    differing = sorted(key for key in {*was, *now} if was.get(key) != now.get(key))
+    if differing:
+        shown = '; '.join(f'{key}: {was.get(key)!r}, now {now.get(key)!r}' for key in differing[:5])
+        raise InputError(f'the run in {work_dir} had another config ({shown}{"; ..." if len(differing) > 5 else ""}); '
+                         'use that config, or choose another --work-dir')
+
+
+def _flat(value: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """Dotted keys and plain values of a nested config, without those that cannot matter."""
+    if prefix in FREE_KEYS or prefix.endswith(FREE_ENDINGS):
+        return
+    if isinstance(value, dict | list) and value:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, child in items:
+            yield from _flat(child, f'{prefix}.{key}' if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+@HOOKS.register_module()
+class CheckpointResumeHook(Hook):
+    """Saves the state of training now and then, and goes on from it when the task is started again.
+
+    Nothing random needs saving: order, augmentations and dropout are functions of seed, task and iteration.
+
+    Args:
+        interval: epochs, or iterations, between two checkpoints; the task's end needs none, as its weights are saved.
+        by_epoch: whether ``interval`` counts epochs.
+    """
+
+    # After the schedulers' hook: a checkpoint must hold the learning rate of the next iteration.
+    priority = 'VERY_LOW'
+
+    def __init__(self, interval: int = 5, by_epoch: bool = True) -> None:
+        self.interval = interval
+        self.by_epoch = by_epoch
+
+    def before_train(self, runner: Runner) -> None:
+        """Go on from the last whole checkpoint, if there is one."""
+        for name in (CHECKPOINT, PREVIOUS):
+            path = Path(runner.work_dir) / name
+            if not path.exists():
+                continue
+            try:
+                self._restore(runner, load_state(path))
+            except InputError as error:
+                print_log(f'{error}; trying the one before', logger='current', level=logging.WARNING)
+                continue
+            return
+
+    def _restore(self, runner: Runner, state: dict[str, Any]) -> None:
+        """Put the runner where the checkpoint was taken."""
+        bare(runner.model).load_state_dict(state['state_dict'])
+        runner.optim_wrapper.load_state_dict(state['optimizer'])
+        for scheduler, saved in zip(runner.param_schedulers, state['param_schedulers'], strict=True):
+            scheduler.load_state_dict(saved)
+        loop = runner.train_loop
+        loop._iter = state['iter']
+        loop._epoch, done = divmod(state['iter'], len(loop.dataloader))
+        loop.dataloader.batch_sampler.first_iteration = done
+        loop.dataloader.batch_sampler.sampler.set_epoch(loop._epoch)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
+                         outputs: dict | None = None) -> None:
+        """Save where the interval ends, but not at the end of the task."""
+        done = runner.iter + 1
+        interval = self.interval * (len(runner.train_dataloader) if self.by_epoch else 1)
+        if done % interval or done >= runner.max_iters or not is_main_process():
+            return
+        path = Path(runner.work_dir) / CHECKPOINT
+        if path.exists():
+            os.replace(path, path.with_name(PREVIOUS))
+        save_state(path, {
+            'state_dict': bare(runner.model).state_dict(),
+            'optimizer': runner.optim_wrapper.state_dict(),
+            'param_schedulers': [scheduler.state_dict() for scheduler in runner.param_schedulers],
+            'iter': done,
+        })
+
+    def after_run(self, runner: Runner) -> None:
+        """Drop the checkpoints of a learned task: its weights are written."""
+        if is_main_process() and (Path(runner.work_dir) / WEIGHTS).exists():
+            for name in (CHECKPOINT, PREVIOUS):
+                (Path(runner.work_dir) / name).unlink(missing_ok=True)

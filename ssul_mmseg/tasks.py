@@ -1,0 +1,122 @@
+"""What a class-incremental scenario is: label values, tasks and their classes. Pure Python."""
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .errors import InputError
+
+BACKGROUND = 0
+"""Label of every pixel of no class; also its logit channel."""
+UNKNOWN = 254
+"""Label of a foreground pixel that belongs to no class labelled in the task (the paper's c_u)."""
+IGNORE = 255
+"""Label of a pixel that counts nowhere."""
+MAX_CLASSES = UNKNOWN - 1
+"""The most classes that an 8-bit label map can hold beside the three values above."""
+
+SETTINGS = ('overlapped', 'disjoint', 'sequential')
+"""Which images a task sees, see :meth:`Scenario.labelled` and ``TaskDataset``."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A class-incremental scenario ``base-increment``: '15-1' learns 15 classes, then one a task.
+
+    A class is known by its *label*, its place in the order in which classes are learned (1..N): labels, logit
+    channels, predictions and tables all use it. ``order[label - 1]`` is the class's id in the data set.
+
+    Args:
+        name: ``'<base>-<increment>'``.
+        num_classes: classes of the data set, background not counted.
+        order: ids (1..num_classes) of the data set's classes in the order of learning; default: as they are.
+        joint: learn all classes in one task (the upper bound); base and new stay those of ``name``.
+
+    Raises:
+        InputError: the name does not fit the number of classes, or the order is not a permutation.
+    """
+
+    name: str
+    num_classes: int
+    order: Sequence[int] | None = None
+    joint: bool = False
+
+    def __post_init__(self) -> None:
+        match = re.fullmatch(r'([1-9]\d{0,5})-([1-9]\d{0,5})', str(self.name))
+        if match is None:
+            raise InputError(f"scenario {self.name!r} is not of the form '<base>-<increment>', such as '15-1'")
+        base, increment = int(match[1]), int(match[2])
+        new = self.num_classes - base
+        if new < 0:
+            raise InputError(f"scenario '{self.name}' starts with {base} classes, but the data set has only "
+                             f'{self.num_classes}; choose a smaller base')
+        if new % increment:
+            raise InputError(f"scenario '{self.name}' does not fit {self.num_classes} classes: the {new} after the "
+                             f'base cannot be learned {increment} at a time; choose an increment that divides {new}')
+        order = tuple(range(1, self.num_classes + 1)) if self.order is None else tuple(self.order)
+        if not all(type(i) is int for i in order) or sorted(order) != list(range(1, self.num_classes + 1)):
+            raise InputError(f'the class order of scenario {self.name!r} must hold every id from 1 to '
+                             f'{self.num_classes} once; {_permutation_fault(order, self.num_classes)}')
+        object.__setattr__(self, 'order', order)
+        starts = [1, *range(base + 1, self.num_classes + 1, increment)]
+        ends = [*starts[1:], self.num_classes + 1]
+        object.__setattr__(self, '_split', tuple(range(a, b) for a, b in zip(starts, ends, strict=True)))
+
+    @property
+    def tasks(self) -> tuple[range, ...]:
+        """The labels learned in each task; ``tasks[0]`` is the base task (the paper's t = 1)."""
+        return (range(1, self.num_classes + 1), ) if self.joint else self._split
+
+    @property
+    def base(self) -> range:
+        """Labels of the base classes."""
+        return self._split[0]
+
+    @property
+    def new(self) -> range:
+        """Labels of all classes learned after the base task."""
+        return range(self.base.stop, self.num_classes + 1)
+
+    def seen(self, task: int) -> range:
+        """Labels of all classes learned up to and including ``task``."""
+        return range(1, self.tasks[task].stop)
+
+    def old(self, task: int) -> range:
+        """Labels of all classes learned before ``task``."""
+        return range(1, self.tasks[task].start)
+
+    def future(self, task: int) -> range:
+        """Labels of all classes learned after ``task``."""
+        return range(self.tasks[task].stop, self.num_classes + 1)
+
+    def classes_per_task(self, task: int) -> tuple[int, ...]:
+        """The number of classes of each task up to and including ``task``."""
+        return tuple(len(labels) for labels in self.tasks[:task + 1])
+
+    def labelled(self, task: int, setting: str) -> range:
+        """Labels that the masks of ``task`` show: the new classes; in the sequential setting the old ones too."""
+        return self.seen(task) if check_setting(setting) == 'sequential' else self.tasks[task]
+
+    def check_task(self, task: int) -> int:
+        """Return ``task`` if the scenario has it, else raise :class:`InputError`."""
+        if not 0 <= task < len(self.tasks):
+            raise InputError(f'scenario {self.name!r} has the tasks 0 to {len(self.tasks) - 1}, but '
+                             f'task {task} was asked for')
+        return task
+
+
+def check_setting(setting: str) -> str:
+    """Return ``setting`` if it is one of :data:`SETTINGS`, else raise :class:`InputError`."""
+    if setting not in SETTINGS:
+        raise InputError(f'scenario.setting is {setting!r}; choose one of {", ".join(SETTINGS)}')
+    return setting
+
+
+def _permutation_fault(order: Sequence[object], num_classes: int) -> str:
+    """Say which ids of a wrong class order are missing, repeated or unknown."""
+    expected = range(1, num_classes + 1)
+    faults = {
+        'missing': [i for i in expected if i not in order],
+        'repeated': sorted({i for i in order if order.count(i) > 1}, key=str),
+        'not a class id': [i for i in order if isinstance(i, bool) or i not in expected],
+    }
+    return '; '.join(f'{name}: {", ".join(map(str, ids))}' for name, ids in faults.items() if ids)

@@ -1,0 +1,77 @@
+"""Weights that pass from task to task: a plain state dict with what it belongs to, never unpickled."""
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .files import write_atomically
+
+
+def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
+    """Write a dict of tensors and plain values atomically."""
+    write_atomically(path, lambda file: torch.save(dict(state), file))
+
+
+def load_state(path: str | Path) -> dict[str, Any]:
+    """Read what :func:`save_state` wrote, onto the CPU, without running any code in it.
+
+    Raises:
+        InputError: the file is missing, torn, or holds more than tensors and plain values.
+    """
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f'weights {path} are missing; train that task first') from error
+    except pickle.UnpicklingError as error:
+        raise InputError(f'{path} is torn, or holds more than tensors and is not loaded, because unpickling it could '
+                         'run code; train that task again') from error
+    except Exception as error:  # a damaged archive raises almost anything
+        raise InputError(f'{path} is torn or is no file of weights; delete it and train that task again') from error
+    if not isinstance(state, dict):
+        raise InputError(f'{path} holds a {type(state).__name__}, not a dict of weights; train that task again')
+    return state
+
+
+def save_weights(path: str | Path, state_dict: Mapping[str, Tensor], classes: list[str], task: int) -> None:
+    """Write the weights of a learned task.
+
+    Args:
+        path: the file.
+        state_dict: of the whole model.
+        classes: names of the classes seen so far in the order of learning, without background.
+        task: index of the task.
+    """
+    state = {key: value.detach().cpu() for key, value in state_dict.items()}
+    save_state(path, {'state_dict': state, 'meta': {'classes': list(classes), 'task': task}})
+
+
+def load_weights(path: str | Path, classes: list[str], task: int) -> dict[str, Tensor]:
+    """Read the weights of a learned task.
+
+    Args:
+        path: the file.
+        classes: names of the classes that they must know, in order.
+        task: the task that they must be of.
+
+    Raises:
+        InputError: the file is unusable, or of another task, scenario or class order.
+    """
+    state = load_state(path)
+    meta, weights = state.get('meta'), state.get('state_dict')
+    if not isinstance(meta, dict) or not isinstance(weights, dict) or 'classes' not in meta or 'task' not in meta:
+        raise InputError(f'{path} is not the weights of a task; train task {task} again')
+    if meta['task'] != task or meta['classes'] != list(classes):
+        raise InputError(f'{path} is of task {meta["task"]} and the classes {_shortened(meta["classes"])}, but task '
+                         f'{task} and the classes {_shortened(classes)} are needed; it belongs to another scenario or '
+                         'class order')
+    return weights
+
+
+def _shortened(names: list[str]) -> str:
+    """A list of names for a sentence."""
+    shown = ', '.join(map(str, names[:4]))
+    return f'[{shown}]' if len(names) <= 4 else f'[{shown}, ... {names[-1]}] ({len(names)})'

@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmseg.registry import MODELS
+from tiny import ROOT, voc_tree
+
+from ssul_mmseg.options import read_config
+from ssul_mmseg.tasks import Scenario
+
+CONFIGS = sorted(p for p in (ROOT / 'configs').glob('*/*.py') if p.parent.name != '_base_')
+NAMES = [str(p.relative_to(ROOT / 'configs')) for p in CONFIGS]
+
+
+def test_there_are_configs():
+    assert len(CONFIGS) >= 36
+    for scenario in ('10-1', '15-1', '15-5', '19-1', '5-3', '5-1', '2-1'):
+        assert {f'ssul/voc_{scenario}.py', f'ssul/voc_{scenario}_m.py'} <= set(NAMES)
+    for scenario in ('100-5', '100-10', '100-50', '50-50'):
+        assert {f'ssul/ade_{scenario}.py', f'ssul/ade_{scenario}_m.py'} <= set(NAMES)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=NAMES)
+def test_config_is_short_shallow_and_of_its_name(path):
+    assert len(path.read_text().splitlines()) <= 15
+    assert depth(path) <= 3
+    cfg = read_config(str(path))
+    assert cfg.scenario.name in path.stem
+    assert ('_m' in path.stem) == ('memory' in cfg) == cfg.method.endswith('-M')
+    if path.stem.startswith(('voc', 'ade')):
+        assert cfg.train_dataloader.batch_size == (32 if path.stem.startswith('voc') else 24)
+        assert cfg.train_cfg.max_epochs == (50 if path.stem.startswith('voc') else 60)
+        assert cfg.get('memory', {}).get('size', 0) in (0, 100 if path.stem.startswith('voc') else 300)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=NAMES)
+def test_model_of_every_task_builds(path):
+    cfg = read_config(str(path))
+    scenario = Scenario(**{k: v for k, v in cfg.scenario.items() if k != 'setting'})
+    for task in {0, len(scenario.tasks) - 1}:
+        cfg.model.decode_head.classes_per_task = scenario.classes_per_task(task)
+        model = MODELS.build(cfg.model)
+        channels = len(scenario.seen(task)) + 1 + cfg.model.decode_head.get('unknown', True)
+        assert model.decode_head.out_channels == channels
+
+
+def depth(path: Path) -> int:
+    """How many files deep a config inherits."""
+    bases = Config._get_base_files(str(path))
+    return 1 + max((depth(Path(path).parent / base) for base in bases), default=-1)
+
+
+def test_voc_tree_is_read_by_the_voc_config(tmp_path):
+    from ssul_mmseg.engine import task_config
+    root = voc_tree(tmp_path / 'voc')
+    cfg = read_config(str(ROOT / 'configs/ssul/voc_15-1.py'), {
+        'train_dataloader.dataset.dataset.data_root': str(root),
+        'test_dataloader.dataset.dataset.data_root': str(root)})
+    cfg.work_dir = str(tmp_path / 'work')
+    task = task_config(cfg, 2)
+    assert task.model.decode_head.classes_per_task == (15, 1, 1)
+    assert task.model.backbone.init_cfg is None and cfg.model.backbone.init_cfg.type == 'Pretrained'
+    assert task.train_dataloader.dataset.task == 2 and task.work_dir.endswith('task_2')

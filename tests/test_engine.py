@@ -1,0 +1,166 @@
+"""Whole runs on a few tiny images."""
+import json
+
+import pytest
+import torch
+from tiny import ROOT, tiny_config, voc_tree
+
+from ssul_mmseg.engine import learned_tasks, run_scenario, task_config, test_task
+from ssul_mmseg.errors import InputError
+from ssul_mmseg.weights import load_state, save_state
+
+# pytest collects functions called test_*.
+evaluate_task = test_task
+del test_task
+
+TWO_TASKS = {'scenario.name': '19-1'}
+
+
+@pytest.fixture(scope='module')
+def tree(tmp_path_factory):
+    return voc_tree(tmp_path_factory.mktemp('data') / 'voc')
+
+
+def weights(work_dir, task):
+    return load_state(work_dir / f'task_{task}/weights.pth')['state_dict']
+
+
+@pytest.mark.parametrize('config', ['ssul/voc_15-1', 'ssul/voc_15-1_m', 'fine_tuning/voc_15-1', 'joint/voc_15-1'])
+def test_every_method_runs_to_its_table(tree, tmp_path, config):
+    options = TWO_TASKS | ({'memory.size': 25} if config.endswith('_m') else {})
+    cfg = tiny_config(tree, tmp_path, f'configs/{config}.py', **options)
+    document = run_scenario(cfg)
+    assert document == json.loads((tmp_path / 'results.json').read_text())
+    tasks = document['tasks']
+    assert len(tasks) == (1 if 'joint' in config else 2)
+    assert set(document['final']) == {'base', 'new', 'all'} and document['final']['new'] is not None
+    assert len(tasks[-1]['IoU']) == 21 and 0 <= document['final']['all'] <= 100
+    assert '19-1' in (tmp_path / 'results.md').read_text()
+    if config == 'ssul/voc_15-1_m':
+        manifest = json.loads((tmp_path / 'task_0/memory.json').read_text())
+        assert len(manifest['exemplars']) == 25 and tasks[1]['memory'] == 25
+    if config.startswith('ssul'):
+        before, after = weights(tmp_path, 0), weights(tmp_path, 1)
+        moved = {key for key in before if not torch.equal(before[key], after[key])}
+        assert moved and all('classifiers.background' in key or 'classifiers.unknown' in key for key in moved)
+
+
+@pytest.mark.parametrize('options', [
+    {'model.freeze': False}, {'model.decode_head.classifier': 'conv'}, {'model.merge_unknown': 'scores'},
+    {'model.decode_head.loss_decode.type': 'SoftmaxCELoss'}, {'saliency': 'ground_truth'}, {'model.tau': None},
+    {'scenario.setting': 'disjoint'}, {'scenario.setting': 'sequential'}, {'scenario.order': list(range(20, 0, -1))},
+    {'model.decode_head.unknown': False, 'model.weight_transfer': 'background'},
+    {'feature_cache': dict(views=2)},
+], ids=str)
+def test_ablations_run(tree, tmp_path, options):
+    cfg = tiny_config(tree, tmp_path, **TWO_TASKS, **options)
+    cfg.train_cfg.max_epochs = 1
+    assert run_scenario(cfg)['final']['all'] >= 0
+
+
+def test_tasks_can_be_run_one_by_one(tree, tmp_path):
+    whole = tiny_config(tree, tmp_path / 'whole', **TWO_TASKS)
+    run_scenario(whole)
+    parts = tiny_config(tree, tmp_path / 'parts', **TWO_TASKS)
+    with pytest.raises(InputError, match='task 1 starts from task 0'):
+        run_scenario(parts, range(1, 2))
+    run_scenario(parts, range(1))
+    assert learned_tasks(parts) == [0]
+    run_scenario(parts, range(1, 2))
+    for key, value in weights(tmp_path / 'whole', 1).items():
+        assert torch.equal(value, weights(tmp_path / 'parts', 1)[key]), key
+    metrics = evaluate_task(parts, 1)
+    final = json.loads((tmp_path / 'parts/results.json').read_text())['final']
+    assert metrics['mIoU_all'] == pytest.approx(final['all'])
+
+
+def test_another_seed_gives_another_result(tree, tmp_path):
+    first, second = (tiny_config(tree, tmp_path / str(seed), **{'randomness.seed': seed}, **TWO_TASKS)
+                     for seed in (0, 1))
+    for cfg in (first, second):
+        run_scenario(cfg, range(1))
+    a, b = weights(tmp_path / '0', 0), weights(tmp_path / '1', 0)
+    assert not all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_nothing_is_overwritten(tree, tmp_path):
+    cfg = tiny_config(tree, tmp_path, **TWO_TASKS)
+    run_scenario(cfg, range(1))
+    before = (tmp_path / 'task_0/weights.pth').read_bytes()
+    with pytest.raises(InputError, match='--resume'):
+        run_scenario(cfg)
+    other = tiny_config(tree, tmp_path, **TWO_TASKS, **{'model.tau': .9})
+    with pytest.raises(InputError, match=r'model\.tau: .*now 0\.9'):
+        run_scenario(other, range(1, 2), resume=True)
+    assert (tmp_path / 'task_0/weights.pth').read_bytes() == before
+
+
+def test_a_checkpoint_of_another_class_order_is_refused(tree, tmp_path):
+    run_scenario(tiny_config(tree, tmp_path / 'a', **TWO_TASKS), range(1))
+    other = tiny_config(tree, tmp_path / 'b', **TWO_TASKS, **{'scenario.order': list(range(20, 0, -1))})
+    (tmp_path / 'b/task_0').mkdir(parents=True)
+    (tmp_path / 'b/task_0/weights.pth').write_bytes((tmp_path / 'a/task_0/weights.pth').read_bytes())
+    with pytest.raises(InputError, match='another scenario or class order'):
+        run_scenario(other, range(1, 2))
+
+
+def test_a_moved_frozen_tensor_is_noticed(tree, tmp_path, monkeypatch):
+    from ssul_mmseg.methods import SSUL
+    cfg = tiny_config(tree, tmp_path, **TWO_TASKS)
+    run_scenario(cfg, range(1))
+    monkeypatch.setattr(SSUL, 'train', lambda self, mode=True: torch.nn.Module.train(self, mode))
+    with pytest.raises(RuntimeError, match='frozen tensors moved'):
+        run_scenario(cfg, range(1, 2))
+
+
+def test_bad_data_stop_before_training(tree, tmp_path):
+    cfg = tiny_config(tmp_path / 'nowhere', tmp_path / 'work', **TWO_TASKS)
+    with pytest.raises(InputError, match='nowhere'):
+        run_scenario(cfg)
+    assert not list((tmp_path / 'work').glob('task_*'))
+
+
+def test_a_loss_that_is_no_number_names_its_images(tree, tmp_path):
+    cfg = tiny_config(tree, tmp_path, **TWO_TASKS)
+    cfg.optim_wrapper.optimizer.lr = 1e30
+    with pytest.raises(InputError, match=r'loss of task 0 is (nan|inf).*2007_0000\d\d\.jpg'):
+        run_scenario(cfg)
+
+
+def test_missing_pretrained_weights_say_where_to_put_them(tree, tmp_path):
+    cfg = tiny_config(tree, tmp_path, **TWO_TASKS)
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'resnet.pth'))
+    with pytest.raises(InputError, match=r'resnet\.pth.*model\.backbone\.init_cfg\.checkpoint'):
+        run_scenario(cfg)
+
+
+def test_another_run_in_the_work_dir_is_kept_out(tree, tmp_path):
+    import fcntl
+    tmp_path.joinpath('.lock').touch()
+    with open(tmp_path / '.lock') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match='another run is at work'):
+            run_scenario(tiny_config(tree, tmp_path, **TWO_TASKS))
+
+
+def test_batch_is_shared_by_all_processes(tree, tmp_path, monkeypatch):
+    from ssul_mmseg import engine
+    cfg = tiny_config(tree, tmp_path, **TWO_TASKS)
+    monkeypatch.setattr(engine, 'get_world_size', lambda: 2)
+    assert task_config(cfg, 0).train_dataloader.batch_size == 2
+    monkeypatch.setattr(engine, 'get_world_size', lambda: 3)
+    with pytest.raises(InputError, match='cannot be split among 3'):
+        task_config(cfg, 0)
+
+
+def test_foreign_pickles_are_not_run(tmp_path):
+    import pickle
+
+    class Malicious:
+        def __reduce__(self):
+            return (ROOT.joinpath, ('touched', ))
+    (tmp_path / 'weights.pth').write_bytes(pickle.dumps(Malicious()))
+    with pytest.raises(InputError, match=r'weights\.pth'):
+        load_state(tmp_path / 'weights.pth')
+    save_state(tmp_path / 'weights.pth', dict(a=torch.ones(2), b=[1, 'x']))
+    assert load_state(tmp_path / 'weights.pth')['b'] == [1, 'x']

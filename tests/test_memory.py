@@ -1,0 +1,134 @@
+import json
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from ssul_mmseg.errors import InputError
+from ssul_mmseg.memory import ExemplarMemory
+
+NAMES = ['background', *(f'class {i}' for i in range(1, 30))]
+
+
+def images(label, count):
+    return {label: [f'{label}_{i}.jpg' for i in range(count)]}
+
+
+def per_label(memory):
+    counts = {}
+    for exemplar in memory.exemplars:
+        counts[exemplar.label] = counts.get(exemplar.label, 0) + 1
+    return counts
+
+
+def test_balanced_memory_shrinks_evenly():
+    memory = ExemplarMemory(12).update({**images(1, 50), **images(2, 50), **images(3, 50)}, task=0, seed=0)
+    assert per_label(memory) == {1: 4, 2: 4, 3: 4}
+    first = {exemplar.image for exemplar in memory.exemplars}
+    memory = memory.update(images(4, 50), task=1, seed=0)
+    assert per_label(memory) == {1: 3, 2: 3, 3: 3, 4: 3}
+    assert {exemplar.image for exemplar in memory.exemplars if exemplar.label < 4} < first
+    assert memory.images_seen == 200
+
+
+def test_every_class_has_an_exemplar_when_one_is_rare():
+    crowd = [f'{i}.jpg' for i in range(100)]
+    memory = ExemplarMemory(3).update({1: crowd, 2: crowd[:40], 3: ['7.jpg']}, task=0, seed=3)
+    assert per_label(memory) == {1: 1, 2: 1, 3: 1}
+    assert memory.shortage(range(1, 4)) is None
+
+
+def test_an_exemplar_knows_its_labelled_classes():
+    memory = ExemplarMemory(1).update({1: ['a.jpg'], 2: ['a.jpg']}, task=0, seed=0)
+    assert memory.exemplars[0].labels == (1, 2)
+
+
+def test_too_few_images_end_with_a_warning():
+    memory = ExemplarMemory(100).update(images(1, 7), task=0, seed=0)
+    assert len(memory.exemplars) == 7 and '7 images, not 100' in memory.shortage(range(1, 2))
+    memory = ExemplarMemory(1).update({**images(1, 5), **images(2, 5)}, task=0, seed=0)
+    assert len(memory.exemplars) == 1 and 'no exemplar of 1 of the 2 classes' in memory.shortage(range(1, 3))
+
+
+def test_random_memory_is_as_large_and_uniform_over_time():
+    memory = ExemplarMemory(20, 'random').update(images(1, 300), task=0, seed=0)
+    memory = memory.update(images(2, 100), task=1, seed=0)
+    assert per_label(memory) == {1: 15, 2: 5}
+
+
+def test_the_choice_is_a_function_of_seed_and_task():
+    def choose(seed, task):
+        return ExemplarMemory(5).update(images(1, 50), task, seed).exemplars
+    assert choose(0, 1) == choose(0, 1) != choose(1, 1)
+    assert [e.image for e in choose(0, 1)] != [e.image for e in choose(0, 2)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 12), st.lists(st.integers(0, 30), min_size=1, max_size=6),
+       st.sampled_from(['class_balanced', 'random']), st.integers(0, 99))
+def test_size_and_uniqueness_hold_for_any_tasks(size, counts, selection, seed):
+    memory = ExemplarMemory(size, selection)
+    available = 0
+    for task, count in enumerate(counts):
+        # Images repeat among tasks, as in the overlapped setting.
+        memory = memory.update({task + 1: [f'{i}.jpg' for i in range(task, task + count)]}, task, seed)
+        available = len({f'{i}' for t, c in enumerate(counts[:task + 1]) for i in range(t, t + c)})
+        kept = [exemplar.image for exemplar in memory.exemplars]
+        assert len(set(kept)) == len(kept) <= min(size, available)
+        assert all(exemplar.label <= task + 1 for exemplar in memory.exemplars)
+
+
+def test_manifest_round_trip(tmp_path):
+    memory = ExemplarMemory(4).update({**images(1, 9), **images(2, 9)}, task=0, seed=0)
+    memory.write(tmp_path / 'memory.json', NAMES)
+    assert ExemplarMemory.read(tmp_path / 'memory.json') == memory
+    assert json.loads((tmp_path / 'memory.json').read_text())['exemplars'][0]['class'] == 'class 1'
+
+
+@pytest.mark.parametrize(('change', 'word'), [
+    (lambda m: m.pop('size'), 'size'),
+    (lambda m: m.update(schema=9), 'schema'),
+    (lambda m: m.update(size='many'), 'size'),
+    (lambda m: m.update(images_seen=0), 'images_seen'),
+    (lambda m: m['exemplars'][0].update(image='../../etc/passwd'), 'below the image folder'),
+    (lambda m: m['exemplars'][0].update(image='/etc/passwd'), 'below the image folder'),
+    (lambda m: m['exemplars'][0].update(label=-1), 'labels'),
+    (lambda m: m['exemplars'][0].update(labels=[7]), 'labels'),
+    (lambda m: m['exemplars'].append(m['exemplars'][0]), 'twice'),
+    (lambda m: m.update(exemplars=3), 'manifest'),
+])
+def test_wrong_manifests_are_refused(tmp_path, change, word):
+    path = tmp_path / 'memory.json'
+    ExemplarMemory(4).update(images(1, 9), task=0, seed=0).write(path, NAMES)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=word) as error:
+        ExemplarMemory.read(path)
+    assert str(path) in str(error.value)
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+                        st.sampled_from(['schema', 'size', 'exemplars', 'image', 'label', 'labels', 'task', 'selection',
+                                         'images_seen']), inner, max_size=5), max_leaves=10)
+
+
+@settings(max_examples=200, deadline=None)
+@given(JSON)
+def test_any_json_is_right_or_refused(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp('manifest') / 'memory.json'
+    path.write_text(json.dumps(content))
+    try:
+        ExemplarMemory.read(path)
+    except InputError:
+        pass
+    else:
+        assert content['schema'] == 1
+
+
+def test_wrong_settings():
+    with pytest.raises(InputError, match='class_balanced'):
+        ExemplarMemory(5, 'balanced')
+    with pytest.raises(InputError, match='size'):
+        ExemplarMemory(0)

@@ -1,0 +1,71 @@
+"""The rooms of the code: what may import what."""
+import ast
+
+from tiny import ROOT
+
+PACKAGE = ROOT / 'ssul_mmseg'
+# Every module, with the modules of this package that it may import; 'errors' and 'files' are open to all.
+ALLOWED = {
+    'tasks': set(),
+    'errors': set(),
+    'files': set(),
+    'datasets': {'tasks', 'datasets', 'memory'},
+    'transforms': {'tasks', 'datasets'},
+    'memory': {'tasks'},
+    'samplers': {'tasks'},
+    'models': {'tasks', 'models'},
+    'methods': {'tasks', 'models', 'memory'},
+    'features': set(),
+    'loops': {'features', 'models', 'tasks'},
+    'weights': set(),
+    'hooks': {'tasks', 'memory', 'weights'},
+    'resume': {'hooks', 'weights'},
+    'progress': set(),
+    'metrics': {'tasks'},
+    'report': {'tasks', 'report'},
+    'options': {'tasks', 'memory', 'datasets'},
+    'cli': {'options'},
+    'engine': {'tasks', 'hooks', 'report', 'resume', 'weights', 'memory', 'models', 'datasets', 'loops'},
+}
+METHODS = [path.stem for path in (PACKAGE / 'methods').glob('*.py') if path.stem != '__init__']
+
+
+def imports(path):
+    """Rooms of this package that a file imports, and the modules of its own folder."""
+    folder = path.relative_to(PACKAGE).parent.parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = (*folder, '')[:len(folder) - node.level + 1]
+            module = [*base, *(node.module or '').split('.')]
+            yield [part for part in module if part]
+
+
+def test_every_room_imports_only_what_it_may():
+    files = [path for path in PACKAGE.rglob('*.py') if path != PACKAGE / '__init__.py']
+    assert len(files) > 20
+    for path in files:
+        room = path.relative_to(PACKAGE).with_suffix('').parts[0]
+        assert room in ALLOWED, f'{path} has no place in the structure'
+        for module in imports(path):
+            assert not module or module[0] in ALLOWED[room] | {room, 'errors', 'files'}, f'{path} imports {module}'
+
+
+def test_methods_do_not_import_each_other():
+    assert len(METHODS) >= 2
+    for name in METHODS:
+        for module in imports(PACKAGE / 'methods' / f'{name}.py'):
+            assert module[0] != 'methods', f'{name} imports {module}'
+
+
+def test_every_module_has_a_test():
+    tested = {path.stem.removeprefix('test_') for path in (ROOT / 'tests').glob('test_*.py')}
+    for path in PACKAGE.rglob('*.py'):
+        if path.stem not in ('__init__', 'errors'):
+            assert path.stem in tested or path.parent.name in tested, f'{path} has no tests/test_{path.stem}.py'
+
+
+def test_label_values_are_written_once():
+    for path in PACKAGE.rglob('*.py'):
+        if path.name != 'tasks.py':
+            numbers = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+            assert not numbers & {253, 254}, f'{path} holds a bare label value'

@@ -1,0 +1,166 @@
+import numpy as np
+import pytest
+from mmseg.registry import DATASETS
+from PIL import Image
+from tiny import voc_tree
+
+from ssul_mmseg.datasets.task_dataset import NO_CLASS, label_table
+from ssul_mmseg.errors import InputError
+from ssul_mmseg.memory import ExemplarMemory
+from ssul_mmseg.tasks import IGNORE, UNKNOWN, Scenario
+
+VOC = dict(type='PascalVOCDataset', ann_file='ImageSets/Segmentation/train_aug.txt',
+           data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClassAug'))
+PIPELINE = [dict(type='LoadImage'), dict(type='LoadLabels'), dict(type='LabelAugmentation')]
+
+
+def build(root, task=0, scenario=None, pipeline=PIPELINE, **options):
+    scenario = dict(name='15-1', num_classes=20) | (scenario or {})
+    return DATASETS.build(dict(type='TaskDataset', dataset=dict(VOC, data_root=str(root)), pipeline=pipeline,
+                               scenario=scenario, task=task, index_cache=str(root), **options))
+
+
+def write_masks(root, contents):
+    """Masks of one row that hold the given values, with images and saliency maps."""
+    voc_tree(root, len(contents))
+    for i, values in enumerate(contents):
+        name = f'2007_{i:06d}'
+        row = np.array([values], np.uint8)
+        Image.fromarray(row).save(root / 'SegmentationClassAug' / f'{name}.png')
+        Image.fromarray(np.zeros((*row.shape, 3), np.uint8)).save(root / 'JPEGImages' / f'{name}.jpg')
+        Image.fromarray((row > 0).astype(np.uint8)).save(root / 'SaliencyMap' / f'{name}.png')
+    return root
+
+
+def images(dataset):
+    return [image for image, _ in dataset._samples]
+
+
+def test_settings_choose_images_by_their_classes(tmp_path):
+    root = write_masks(tmp_path / 'voc', [[1, 0], [1, 16], [16, 17], [17, 255], [16, 20], [0, 0]])
+    assert images(build(root, 0)) == [0, 1]
+    assert images(build(root, 1)) == [1, 2, 4]
+    assert images(build(root, 0, setting='disjoint')) == [0]
+    assert images(build(root, 1, setting='disjoint')) == [1]
+    assert images(build(root, 2, setting='disjoint')) == images(build(root, 2, setting='sequential')) == [2, 3]
+
+
+def test_disjoint_follows_the_class_order(tmp_path):
+    root = write_masks(tmp_path / 'voc', [[1, 20], [20, 0], [1, 0]])
+    order = [20, *range(2, 20), 1]
+    assert images(build(root, 0, dict(order=order), setting='disjoint')) == [1]
+    assert images(build(root, 5, dict(order=order), setting='disjoint')) == [0, 2]
+
+
+def test_labels_are_hidden_by_task_and_setting(tmp_path):
+    root = write_masks(tmp_path / 'voc', [[0, 1, 16, 17, 255]])
+    u = UNKNOWN
+    assert build(root, 0)[0]['gt_seg_map'].tolist() == [[0, 1, u, u, IGNORE]]
+    assert build(root, 1)[0]['gt_seg_map'].tolist() == [[0, u, 16, u, IGNORE]]
+    assert build(root, 2, setting='sequential')[0]['gt_seg_map'].tolist() == [[0, 1, 16, 17, IGNORE]]
+
+
+def test_a_class_order_renames_labels(tmp_path):
+    root = write_masks(tmp_path / 'voc', [[0, 1, 20, 5, 255]])
+    dataset = build(root, 0, dict(order=[20, *range(2, 20), 1]))
+    assert dataset[0]['gt_seg_map'].tolist() == [[0, UNKNOWN, 1, 5, IGNORE]]
+    assert dataset.metainfo['classes'][1] == 'tvmonitor' and dataset.metainfo['classes'][20] == 'aeroplane'
+    assert dataset.metainfo['palette'][1] == [0, 64, 128] and dataset.metainfo['palette'][0] == [0, 0, 0]
+
+
+def test_test_images_show_all_classes(tmp_path):
+    root = write_masks(tmp_path / 'voc', [[0, 1, 16, 17, 255], [20, 0, 0, 0, 0]])
+    shown = build(root, 1, pipeline=PIPELINE[:2], test_mode=True)
+    assert len(shown) == 2 and shown[0]['gt_seg_map'].tolist() == [[0, 1, 16, 17, IGNORE]]
+
+
+def test_exemplars_follow_the_new_images(tmp_path):
+    root = write_masks(tmp_path / 'voc', [[1, 16, 0], [16, 17, 1], [17, 0, 0]])
+    memory = ExemplarMemory(5).update({1: ['2007_000000.jpg']}, task=0, seed=0)
+    memory = memory.update({16: ['2007_000001.jpg']}, task=1, seed=0)
+    memory.write(tmp_path / 'memory.json', ['background', *map(str, range(1, 21))])
+    dataset = build(root, 2, memory=str(tmp_path / 'memory.json'))
+    assert (dataset.num_new, dataset.num_exemplars, images(dataset)) == (2, 2, [1, 2, 0, 1])
+    assert dataset[2]['gt_seg_map'].tolist() == [[1, 16, 0]]
+    assert dataset[3]['gt_seg_map'].tolist() == [[16, 17, 1]]
+    dataset = build(root, 2, memory=str(tmp_path / 'memory.json'), memory_labels='stored')
+    assert dataset[2]['gt_seg_map'].tolist() == [[1, UNKNOWN, 0]]
+    assert dataset[3]['gt_seg_map'].tolist() == [[16, UNKNOWN, UNKNOWN]]
+
+
+def test_an_exemplar_that_is_no_training_image_is_refused(tmp_path):
+    root = voc_tree(tmp_path / 'voc')
+    ExemplarMemory(5).update({1: ['other.jpg']}, 0, 0).write(tmp_path / 'memory.json', ['background', 'a'])
+    with pytest.raises(InputError, match=r"'other\.jpg' .* is no image of the training set"):
+        build(root, 1, memory=str(tmp_path / 'memory.json'))
+
+
+def test_images_by_class(tmp_path):
+    root = write_masks(tmp_path / 'voc', [[1, 2, 16], [2, 2, 0], [17, 0, 0]])
+    found = build(root, 0).images_by_class()
+    assert (found[1], found[2], found[3]) == (['2007_000000.jpg'], ['2007_000000.jpg', '2007_000001.jpg'], [])
+
+
+def test_a_view_is_a_function_of_its_key(tmp_path):
+    root = voc_tree(tmp_path / 'voc')
+    pipeline = [*PIPELINE, dict(type='RandomScale'), dict(type='RandomFlip', prob=.5)]
+
+    def view(key, **options):
+        return build(root, 0, pipeline=pipeline, **options)[key]['img']
+    assert np.array_equal(view((3, 1)), view((3, 1)))
+    shapes = {view((3, v)).shape for v in range(6)} | {view((3, 0), seed=s).shape for s in range(6)}
+    assert len(shapes) > 6
+
+
+@pytest.mark.parametrize(('break_it', 'options', 'words'), [
+    (lambda r: (r / 'JPEGImages/2007_000003.jpg').unlink(), {}, ['2007_000003.jpg', 'missing']),
+    (lambda r: (r / 'SegmentationClassAug/2007_000003.png').unlink(), {}, ['2007_000003.png']),
+    (lambda r: (r / 'SegmentationClassAug/2007_000003.png').write_bytes(b''), {}, ['2007_000003.png']),
+    (lambda r: Image.new('L', (32, 24), 77).save(r / 'SegmentationClassAug/2007_000003.png'), {},
+     ['2007_000003.png', 'value 77']),
+    (lambda r: (r / 'ImageSets/Segmentation/train_aug.txt').unlink(), {}, ['train_aug.txt', 'README']),
+    (lambda r: (r / 'ImageSets/Segmentation/train_aug.txt').write_text(''), {}, ['no image']),
+    (lambda r: None, dict(scenario=dict(num_classes=21, name='15-1')), ['21', '20']),
+    (lambda r: None, dict(setting='mixed'), ['mixed', 'overlapped']),
+    (lambda r: None, dict(task=6), ['tasks 0 to 5']),
+])
+def test_bad_data_end_in_one_sentence(tmp_path, break_it, options, words):
+    root = voc_tree(tmp_path / 'voc')
+    break_it(root)
+    with pytest.raises(InputError) as error:
+        build(root, **{'task': 0, **options})
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_a_missing_root_names_it(tmp_path):
+    with pytest.raises(InputError, match='nowhere'):
+        build(tmp_path / 'nowhere')
+
+
+def test_an_empty_task_is_refused(tmp_path):
+    root = write_masks(tmp_path / 'voc', [[1, 0]])
+    with pytest.raises(InputError, match=r'task 1 \(potted ?plant\) has no image'):
+        build(root, 1)
+
+
+class Source:
+    """What ``label_table`` asks of a data set."""
+
+    def __init__(self, classes, reduce_zero_label=False, label_map=None):
+        self.metainfo, self.reduce_zero_label, self.label_map = dict(classes=classes), reduce_zero_label, label_map
+
+
+def test_label_table_of_data_sets_with_and_without_background():
+    voc = label_table(Source(('background', 'a', 'b')), Scenario('1-1', 2, [2, 1]))
+    assert voc[[0, 1, 2, 3, 255]].tolist() == [0, 2, 1, NO_CLASS, IGNORE]
+    camvid = label_table(Source(('a', 'b')), Scenario('1-1', 2))
+    assert camvid[[0, 1, 2, 255]].tolist() == [1, 2, NO_CLASS, IGNORE]
+    ade = label_table(Source(('a', 'b'), reduce_zero_label=True), Scenario('1-1', 2))
+    assert ade[[0, 1, 2, 3, 255]].tolist() == [0, 1, 2, NO_CLASS, IGNORE]
+    things = label_table(Source(('background', 'a'), label_map={0: 0, 1: 0, 2: 1, 3: 255}), Scenario('1-1', 1))
+    assert things[[0, 1, 2, 3]].tolist() == [0, 0, 1, IGNORE]
+
+
+def test_too_many_classes_for_8_bits():
+    with pytest.raises(InputError, match='at most 253'):
+        label_table(Source(tuple(map(str, range(300)))), Scenario('100-50', 300))

@@ -1,0 +1,144 @@
+import io
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from ssul_mmseg.errors import InputError
+from ssul_mmseg.tasks import BACKGROUND, IGNORE, UNKNOWN
+from ssul_mmseg.transforms import LabelAugmentation, LoadImage, LoadLabels, RandomScale, ShortSideCenterCrop
+
+# Labels 1..2 are old, 3..4 of the task, 5 is of the future.
+LABELS = np.array([[0, 1, 3, 5], [0, 255, 4, 2]], np.uint8)
+SALIENT = np.array([[0, 1, 1, 1], [7, 1, 0, 0]], np.uint8)
+
+
+def augment(saliency, labels=LABELS, salient=SALIENT, labelled=range(3, 5), folder=None):
+    results = dict(gt_seg_map=labels.copy(), labelled=labelled)
+    if folder is not None:
+        Image.fromarray(salient).save(folder / 's.png')
+        results['saliency_path'] = str(folder / 's.png')
+    return LabelAugmentation(saliency).transform(results)['gt_seg_map']
+
+
+def test_rows_of_equation_1_by_hand(tmp_path):
+    u, i = UNKNOWN, IGNORE
+    assert augment('map', folder=tmp_path).tolist() == [[0, u, 3, u], [u, i, 4, 0]]
+    assert augment('ground_truth').tolist() == [[0, u, 3, u], [0, i, 4, u]]
+    assert augment('all').tolist() == [[u, u, 3, u], [u, i, 4, u]]
+    assert augment(None).tolist() == [[0, 0, 3, 0], [0, i, 4, 0]]
+
+
+def test_an_exemplar_shows_all_seen_classes(tmp_path):
+    found = augment('map', labelled=range(1, 5), folder=tmp_path)
+    assert found.tolist() == [[0, 1, 3, UNKNOWN], [UNKNOWN, IGNORE, 4, 2]]
+
+
+@settings(max_examples=300, deadline=None)
+@given(arrays(np.uint8, (3, 4)), st.sampled_from(['ground_truth', 'all', None]), st.integers(1, 200),
+       st.integers(0, 50))
+def test_any_labels_end_as_background_labelled_unknown_or_ignored(labels, saliency, first, count):
+    labelled = range(first, min(first + count, UNKNOWN))
+    found = augment(saliency, labels, labelled=labelled)
+    assert set(np.unique(found)) <= {BACKGROUND, UNKNOWN, IGNORE, *labelled}
+    kept = np.isin(labels, [*labelled, IGNORE])
+    assert (found[kept] == labels[kept]).all()
+
+
+def test_wrong_saliency(tmp_path):
+    with pytest.raises(InputError, match='ground_truth'):
+        LabelAugmentation('maps')
+    results = dict(gt_seg_map=LABELS.copy(), labelled=range(3, 5), saliency_path=str(tmp_path / 'none.png'))
+    with pytest.raises(InputError, match=r'none\.png is missing; save the map of any salient-object detector'):
+        LabelAugmentation('map').transform(results)
+    with pytest.raises(InputError, match=r's\.png is 3 x 3 pixels, but its image is 4 x 2'):
+        augment('map', salient=np.zeros((3, 3), np.uint8), folder=tmp_path)
+    Image.new('RGB', (4, 2)).save(tmp_path / 'rgb.png')
+    results['saliency_path'] = str(tmp_path / 'rgb.png')
+    with pytest.raises(InputError, match='RGB'):
+        LabelAugmentation('map').transform(results)
+
+
+def load_labels(mask, folder, table=None, shape=None):
+    Image.fromarray(mask).save(folder / 'm.png')
+    table = np.arange(256, dtype=np.int16) if table is None else table
+    results = dict(seg_map_path=str(folder / 'm.png'), label_table=table, seg_fields=[])
+    if shape:
+        results.update(img=np.zeros((*shape, 3), np.uint8), ori_shape=shape)
+    return LoadLabels().transform(results)
+
+
+def test_labels_are_mapped_and_checked(tmp_path):
+    table = np.full(256, -1, np.int16)
+    table[[0, 7, 9, 255]] = 0, 2, 1, 255
+    mask = np.array([[0, 7], [9, 255]], np.uint8)
+    results = load_labels(mask, tmp_path, table)
+    assert results['gt_seg_map'].tolist() == [[0, 2], [1, 255]] and results['seg_fields'] == ['gt_seg_map']
+    with pytest.raises(InputError, match=r'm\.png holds the value 8'):
+        load_labels(np.array([[7, 8]], np.uint8), tmp_path, table)
+    with pytest.raises(InputError, match=r'm\.png is 2 x 2 pixels, but its image is 5 x 4'):
+        load_labels(mask, tmp_path, shape=(4, 5))
+
+
+@settings(max_examples=100, deadline=None)
+@given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))), arrays(np.int16, 256, elements=st.integers(
+    -1, 255)))
+def test_any_mask_is_mapped_or_refused(tmp_path_factory, mask, table):
+    folder = tmp_path_factory.mktemp('mask')
+    try:
+        found = load_labels(mask, folder, table)['gt_seg_map']
+    except InputError:
+        assert (table[mask] < 0).any()
+    else:
+        assert (found == table[mask]).all()
+
+
+def jpeg(size=(12, 10)):
+    stream = io.BytesIO()
+    Image.fromarray(np.arange(size[0] * size[1] * 3, dtype=np.uint8).reshape(*size, 3)).save(stream, 'JPEG')
+    return stream.getvalue()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, len(jpeg())), st.integers(0, 255), st.booleans())
+def test_damaged_images_are_read_or_refused(tmp_path_factory, place, value, truncate):
+    content = bytearray(jpeg())
+    if truncate:
+        content = content[:place]
+    elif place < len(content):
+        content[place] = value
+    path = tmp_path_factory.mktemp('image') / 'i.jpg'
+    path.write_bytes(content)
+    try:
+        image = LoadImage().transform(dict(img_path=str(path)))['img']
+    except InputError as error:
+        assert str(path) in str(error)
+    else:
+        assert image.dtype == np.uint8 and image.ndim == 3
+
+
+def test_missing_image_names_the_file():
+    with pytest.raises(InputError, match=r'image /nowhere/i\.jpg is missing'):
+        LoadImage().transform(dict(img_path='/nowhere/i.jpg'))
+
+
+def scene(shape=(20, 30)):
+    labels = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    return dict(img=np.zeros((*shape, 3), np.uint8), gt_seg_map=labels)
+
+
+def test_random_scale_keeps_image_and_labels_together():
+    results = RandomScale((2.0, 2.0)).transform(scene())
+    assert results['img'].shape[:2] == results['gt_seg_map'].shape == results['img_shape'] == (40, 60)
+    assert (results['gt_seg_map'][::2, ::2] == scene()['gt_seg_map']).all()
+
+
+@pytest.mark.parametrize('shape', [(20, 30), (30, 20), (7, 7), (513, 700)])
+def test_center_crop_is_square_and_centred(shape):
+    results = ShortSideCenterCrop(14).transform(scene(shape))
+    assert results['img'].shape[:2] == results['gt_seg_map'].shape == results['img_shape'] == (14, 14)
+    results = ShortSideCenterCrop(20).transform(scene((20, 30)))
+    assert (results['gt_seg_map'] == scene((20, 30))['gt_seg_map'][:, 5:25]).all()

@@ -1,0 +1,96 @@
+"""Small models and data trees that several tests share."""
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from PIL import Image
+
+import ssul_mmseg  # noqa: F401 - registers the components
+
+ROOT = Path(__file__).resolve().parent.parent
+init_default_scope('mmseg')
+
+
+def tiny_model(classes_per_task, model_type='SSUL', head=None, **options):
+    """A segmentor with a few channels, built and initialised from a fixed seed."""
+    torch.manual_seed(len(classes_per_task))
+    norm = dict(type='BN')
+    model = MODELS.build(dict(
+        type=model_type,
+        data_preprocessor=dict(type='SegDataPreProcessor', mean=[120.] * 3, std=[60.] * 3, bgr_to_rgb=True),
+        backbone=dict(type='ResNet', depth=18, base_channels=4, num_stages=4, out_indices=(3, ), norm_cfg=norm,
+                      dilations=(1, 1, 1, 2), strides=(1, 2, 2, 1), contract_dilation=True),
+        decode_head=dict(type='IncrementalASPPHead', in_channels=32, channels=8, in_index=0, dilations=(1, 2),
+                         dropout_ratio=0, norm_cfg=norm, classes_per_task=classes_per_task, **(head or {})),
+        **options))
+    # Spread the scores, so that argmax, threshold and every row of Eq. 1 have something to decide.
+    for classifier in model.decode_head.classifiers.values():
+        torch.nn.init.normal_(classifier[-1].weight, std=3)
+        torch.nn.init.normal_(classifier[-1].bias, std=1)
+    return model
+
+
+def started(model, old):
+    """``model`` after it has taken over the weights of ``old``, in training mode."""
+    model.start_task({key: value.clone() for key, value in old.state_dict().items()})
+    return model.train()
+
+
+def samples_of(labels):
+    """Data samples with the ground truth ``labels`` (B, H, W)."""
+    return [SegDataSample(gt_sem_seg=PixelData(data=label.unsqueeze(0))) for label in labels]
+
+
+def voc_tree(root: Path, num_images: int = 40, num_classes: int = 20, size=(24, 32), seed: int = 0) -> Path:
+    """A data set in VOC layout: every image holds two classes as two rectangles, with an ignored border line."""
+    rng = np.random.default_rng(seed)
+    for folder in ('JPEGImages', 'SegmentationClassAug', 'SaliencyMap', 'ImageSets/Segmentation'):
+        (root / folder).mkdir(parents=True)
+    names = []
+    for i in range(num_images):
+        name = f'2007_{i:06d}'
+        mask = np.zeros(size, np.uint8)
+        mask[4:12, 3:14] = i % num_classes + 1
+        mask[10:20, 16:28] = (i + 1 + i // num_classes) % num_classes + 1
+        mask[9, :] = 255
+        image = rng.integers(0, 60, (*size, 3), dtype=np.uint8) + (mask * 7 % 180)[..., None].astype(np.uint8)
+        Image.fromarray(image).save(root / 'JPEGImages' / f'{name}.jpg')
+        palette = Image.fromarray(mask, mode='P')
+        palette.putpalette(rng.integers(0, 255, 768, dtype=np.uint8).tobytes())
+        palette.save(root / 'SegmentationClassAug' / f'{name}.png')
+        Image.fromarray(((mask > 0) & (mask < 255)).astype(np.uint8) * 255).save(root / 'SaliencyMap' / f'{name}.png')
+        names.append(name)
+    for split in ('train_aug', 'val'):
+        (root / 'ImageSets/Segmentation' / f'{split}.txt').write_text('\n'.join(names) + '\n')
+    return root
+
+
+def tiny_options(root: Path, **more) -> dict:
+    """Options that shrink a VOC config to seconds: a tree of ``voc_tree``, a narrow network, two epochs."""
+    backbone = dict(type='ResNet', depth=18, base_channels=4, init_cfg=None)
+    return {
+        'train_dataloader.dataset.dataset.data_root': str(root),
+        'test_dataloader.dataset.dataset.data_root': str(root),
+        'train_dataloader.dataset.pipeline.4.crop_size': (24, 24),
+        'test_dataloader.dataset.pipeline.2.size': 24,
+        'train_dataloader.batch_size': 4, 'test_dataloader.batch_size': 8,
+        'train_dataloader.num_workers': 0, 'test_dataloader.num_workers': 0,
+        'train_cfg.max_epochs': 2,
+        'model.data_preprocessor.size': (24, 24),
+        **{f'model.backbone.{key}': value for key, value in backbone.items()},
+        'model.decode_head.in_channels': 32, 'model.decode_head.channels': 8,
+        **more,
+    }
+
+
+def tiny_config(root: Path, work_dir: Path, config: str = 'configs/ssul/voc_15-1.py', **options) -> Config:
+    """A whole config of :func:`tiny_options`."""
+    from ssul_mmseg.options import read_config
+    cfg = read_config(str(ROOT / config), tiny_options(root, **options))
+    cfg.work_dir = str(work_dir)
+    return cfg

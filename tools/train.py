@@ -1,0 +1,50 @@
+"""Train all tasks of a scenario: python tools/train.py configs/ssul/voc_15-1.py."""
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+
+from ssul_mmseg import cli
+from ssul_mmseg.engine import run_scenario
+from ssul_mmseg.errors import InputError
+from ssul_mmseg.report.tables import scenario_table
+
+
+def parse_tasks(text: str) -> range:
+    """Parse '3' or '0-3' (both ends included)."""
+    match = re.fullmatch(r'(\d{1,6})(?:-(\d{1,6}))?', text)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+    if last < first:
+        raise InputError(f"--tasks is {text!r}; give one task such as 2, or the first and the last such as 0-3")
+    return range(first, last + 1)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, evaluate, and print the table."""
+    parser = cli.Parser(description=__doc__)
+    parser.add_argument('config', help='a config of a scenario, such as configs/ssul/voc_15-1.py')
+    parser.add_argument('--work-dir', help='where to write; default: work_dirs/<folder>/<config>')
+    parser.add_argument('--tasks', help="which tasks, such as '0-3' or '2'; default: all")
+    parser.add_argument('--seed', type=int, help='seed of all that is random')
+    parser.add_argument('--amp', action='store_true', help='mixed precision (float16 on GPU, bfloat16 on CPU)')
+    parser.add_argument('--resume', action='store_true', help='go on where an earlier run stopped')
+    cli.add_common_arguments(parser)
+    args = parser.parse_args(argv)
+    cfg = cli.configured(args, args.work_dir or cli.default_work_dir(args.config))
+    if args.seed is not None:
+        cfg.randomness.seed = args.seed
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    document = run_scenario(cfg, parse_tasks(args.tasks) if args.tasks else None, args.resume)
+    if cli.is_main_process():
+        print(scenario_table(document))
+
+
+def resume_command() -> str:
+    """This command with --resume."""
+    arguments = [argument for argument in sys.argv if argument != '--resume']
+    return shlex.join(['python', *arguments, '--resume'])
+
+
+if __name__ == '__main__':
+    cli.run(main, resume_command)
