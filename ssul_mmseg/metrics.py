@@ -40,32 +40,36 @@ class IncrementalIoUMetric(BaseMetric):
 
     Needs ``dataset_meta['classes']``: names by label, background first. The result holds, in percent:
     ``mIoU_base``, ``mIoU_new``, ``mIoU_all`` (base and all count background), ``mIoU_base_no_background``,
-    ``mIoU_all_no_background``, ``forgetting`` (mean drop of the old classes' IoU since they were learned),
-    ``forgetting_per_task`` (the same for each earlier task) and ``IoU`` by class name. What has no labelled pixel is
-    None and counts in no mean.
+    ``mIoU_all_no_background``, ``forgetting`` (mean over the old classes c of IoU_c when c was learned minus IoU_c
+    now, in percent points), ``forgetting_per_task`` (the same for each earlier task's classes) and ``IoU`` by class
+    name. A class without a labelled pixel is None and counts in no mean; a mean over nothing is None.
 
     Args:
-        scenario: arguments of :class:`~ssul_mmseg.tasks.Scenario`.
+        scenario: a :class:`~ssul_mmseg.tasks.Scenario`, or its arguments, as a config gives them.
         task: the task just learned.
         learned_iou: IoU of each old class, by name, when it was learned.
         future_classes: what pixels of classes not yet learned are: 'background', or 'ignore' (the authors' code).
         collect_device: as in mmengine.
-        prefix: as in mmengine.
+        prefix: as in mmengine; default: none.
+
+    Raises:
+        InputError: ``future_classes`` is none of the two, or the scenario has no such task.
     """
 
-    default_prefix = None
+    # Not None, which mmengine warns about.
+    default_prefix = ''
 
     def __init__(self,
-                 scenario: dict,
+                 scenario: Scenario | Mapping,
                  task: int,
                  learned_iou: Mapping[str, float | None] | None = None,
                  future_classes: str = 'background',
                  collect_device: str = 'cpu',
-                 prefix: str | None = '') -> None:
+                 prefix: str | None = None) -> None:
         if future_classes not in FUTURE_CLASSES:
             raise InputError(f'future_classes is {future_classes!r}; choose one of {", ".join(FUTURE_CLASSES)}')
         super().__init__(collect_device, prefix)
-        self.scenario = Scenario(**scenario)
+        self.scenario = scenario if isinstance(scenario, Scenario) else Scenario(**scenario)
         self.task = self.scenario.check_task(task)
         self.learned_iou = dict(learned_iou or {})
         self.num_channels = self.scenario.seen(task).stop
@@ -75,7 +79,7 @@ class IncrementalIoUMetric(BaseMetric):
 
     def _table(self, others: Mapping[int, int]) -> Tensor:
         """Table (256,) from label to class 0..n_seen, IGNORE, or -1 for what must not occur."""
-        table = torch.full((256, ), -1)
+        table = torch.full((IGNORE + 1, ), -1)
         table[:self.num_channels] = torch.arange(self.num_channels)
         table[UNKNOWN] = BACKGROUND
         for label, meaning in others.items():
@@ -87,25 +91,35 @@ class IncrementalIoUMetric(BaseMetric):
 
         Args:
             data_batch: unused.
-            data_samples: each with ``pred_sem_seg`` and ``gt_sem_seg``, integer (1, H, W) labels.
+            data_samples: each with ``pred_sem_seg`` and ``gt_sem_seg``, whose ``data`` are labels (1, H, W) of any
+                integer dtype: 0..n_seen and UNKNOWN; the ground truth also IGNORE and classes not yet learned.
+
+        Raises:
+            InputError: another value, other numbers than integers, or two sizes; names the image.
         """
         for sample in data_samples:
             predicted, true = sample['pred_sem_seg']['data'], sample['gt_sem_seg']['data']
             name = sample.get('img_path', 'an image')
             if predicted.shape != true.shape:
-                raise InputError(f'the prediction for {name} has the shape {tuple(predicted.shape)}, but its labels '
-                                 f'{tuple(true.shape)}')
-            true = self._classes(self.true_table, true, name, 'labels')
-            predicted = self._classes(self.predicted_table, predicted, name, 'prediction')
+                raise InputError(f'the prediction for {name} has the shape {tuple(predicted.shape)}, but its ground '
+                                 f'truth {tuple(true.shape)}; predict at the size of the ground truth')
+            true = self._classes(self.true_table, true.to(predicted.device), f'ground truth of {name}',
+                                 'no class of the scenario; correct the mask, or mark such pixels 255')
+            predicted = self._classes(self.predicted_table, predicted, f'prediction for {name}',
+                                      'no class learned so far; load the weights of this task and scenario')
+            # One result per image: mmengine cuts what a sampler padded by the number of results.
             self.results.append(self._counts(predicted, true))
 
     @staticmethod
-    def _classes(table: Tensor, labels: Tensor, name: str, what: str) -> Tensor:
-        """Labels as classes of the table."""
-        classes = table.to(labels.device)[labels.long()]
+    def _classes(table: Tensor, labels: Tensor, where: str, fault: str) -> Tensor:
+        """Labels as classes of the table, int64."""
+        if labels.is_floating_point():
+            raise InputError(f'the {where} is {labels.dtype}; labels must be integers')
+        labels = labels.long()
+        # Outside the table an index would fail, and a negative one would count from its end.
+        classes = table.to(labels.device)[labels.clamp(0, IGNORE)].where((labels >= 0) & (labels <= IGNORE), -1)
         if (classes < 0).any():
-            raise InputError(f'the {what} of {name} hold the value {int(labels[classes < 0][0])}, which is no class '
-                             'learned so far')
+            raise InputError(f'the {where} holds the value {int(labels[classes < 0][0])}, which is {fault}')
         return classes
 
     def _counts(self, predicted: Tensor, true: Tensor) -> np.ndarray:
@@ -116,12 +130,18 @@ class IncrementalIoUMetric(BaseMetric):
         return torch.stack([area.bincount(minlength=self.num_channels) for area in areas]).cpu().numpy()
 
     def compute_metrics(self, results: list[np.ndarray]) -> dict:
-        """Turn the counts of all images into the metrics."""
+        """Turn the counts of all images, each int64 (3, C), into the metrics.
+
+        Raises:
+            InputError: there is no image, or ``dataset_meta`` does not name the scenario's classes.
+        """
+        if not results:
+            raise InputError('there is no test image; check the paths of test_dataloader.dataset')
+        names = self._class_names()
         iou = iou_from_counts(*np.sum(results, axis=0))
-        names = self.dataset_meta['classes']
-        seen = set(self.scenario.seen(self.task))
-        base, new = [label for label in self.scenario.base if label in seen], [
-            label for label in self.scenario.new if label in seen]
+        seen = self.scenario.seen(self.task)
+        base = [label for label in self.scenario.base if label in seen]
+        new = [label for label in self.scenario.new if label in seen]
 
         def over(labels: Sequence[int]) -> float | None:
             return mean(iou[label] for label in labels)
@@ -138,6 +158,14 @@ class IncrementalIoUMetric(BaseMetric):
             'forgetting_per_task': per_task,
             'IoU': {names[label]: value for label, value in enumerate(iou)},
         }
+
+    def _class_names(self) -> Sequence[str]:
+        """Names by label, background first."""
+        names = (self.dataset_meta or {}).get('classes', ())
+        if len(names) != self.scenario.num_classes + 1:
+            raise InputError(f'the test data name {len(names)} classes, but the scenario has background and '
+                             f'{self.scenario.num_classes} more; wrap the data set in TaskDataset')
+        return names
 
     def _drop(self, name: str, now: float | None) -> float | None:
         """How far a class's IoU has fallen since it was learned, in percent points."""

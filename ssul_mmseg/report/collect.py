@@ -1,19 +1,46 @@
 """Result files: one entry per task, one document per run, several runs side by side."""
+import json
 import platform
 from collections.abc import Mapping, Sequence
-from importlib import metadata, resources
+from importlib import import_module, resources
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 from ..files import read_json
 from ..tasks import Scenario
-from .tables import comparison_table
+from .tables import COLUMNS, comparison_table
 
 SCHEMA = 1
-PACKAGES = dict(torch='torch', mmcv='onedl-mmcv', mmengine='onedl-mmengine', mmseg='onedl-mmsegmentation',
-                numpy='numpy', ssul_mmseg='ssul_mmseg')
-COLUMNS = ('base', 'new', 'all')
+PACKAGES = ('torch', 'mmcv', 'mmengine', 'mmseg', 'numpy', 'ssul_mmseg')
 PAPER_TABLES = {'VOC': 'table1_voc', 'ADE20K': 'table2_ade'}
+
+# The schema: a tuple holds the types of a value, a list the shape of its items, a dict the keys that must be there;
+# the key None stands for every key.
+TEXT, WHOLE, NUMBER, PERCENT = (str, ), (int, ), (int, float), (int, float, type(None))
+TASK = {
+    'task': WHOLE,
+    'classes': [TEXT],
+    'num_images': WHOLE,
+    'memory': WHOLE,
+    'IoU': {None: PERCENT},
+    'mIoU': dict.fromkeys(COLUMNS, PERCENT),
+    'mIoU_no_background': dict.fromkeys(COLUMNS, PERCENT),
+    'forgetting': PERCENT,
+    'forgetting_per_task': [PERCENT],
+    'seconds': NUMBER,
+}
+DOCUMENT = {
+    'config': TEXT,
+    'dataset': TEXT,
+    'scenario': TEXT,
+    'setting': TEXT,
+    'method': TEXT,
+    'seed': WHOLE,
+    'versions': {None: TEXT},
+    'tasks': [TASK],
+    'final': dict.fromkeys(COLUMNS, PERCENT),
+}
 
 
 def task_entry(task: int, classes: Sequence[str], num_images: int, memory: int, metrics: Mapping,
@@ -46,7 +73,21 @@ def task_entry(task: int, classes: Sequence[str], num_images: int, memory: int, 
 
 def results_document(config: str, dataset: str, scenario: Scenario, setting: str, method: str, seed: int,
                      tasks: Sequence[dict]) -> dict:
-    """What a run's ``results.json`` holds; ``final`` is the mIoU after its last task."""
+    """What a run's ``results.json`` holds.
+
+    Args:
+        config: path of the config.
+        dataset: name of the data set.
+        scenario: the scenario.
+        setting: overlapped, disjoint or sequential.
+        method: name of the method.
+        seed: seed of the run.
+        tasks: entries of the tasks learned so far, ascending.
+
+    Returns:
+        The document; ``final`` is the mIoU after the scenario's last task, all None before that.
+    """
+    finished = bool(tasks) and tasks[-1]['task'] == len(scenario.tasks) - 1
     return {
         'schema': SCHEMA,
         'config': config,
@@ -55,41 +96,86 @@ def results_document(config: str, dataset: str, scenario: Scenario, setting: str
         'setting': setting,
         'method': method,
         'seed': seed,
-        'versions': {'python': platform.python_version(), **{k: metadata.version(v) for k, v in PACKAGES.items()}},
+        'versions': {'python': platform.python_version(),
+                     **{name: str(import_module(name).__version__) for name in PACKAGES}},
         'tasks': list(tasks),
-        'final': dict(tasks[-1]['mIoU']) if tasks else dict.fromkeys(COLUMNS),
+        'final': dict(tasks[-1]['mIoU']) if finished else dict.fromkeys(COLUMNS),
     }
 
 
 def read_results(path: str | Path) -> dict:
-    """Read a ``results.json``.
+    """Read a run's results.
+
+    Args:
+        path: a ``results.json``, or the folder that holds it.
 
     Raises:
-        InputError: it is missing, torn, or no result file.
+        InputError: it is missing, torn, no result file, or lacks or distorts a value; names the value.
     """
     path = Path(path) / 'results.json' if Path(path).is_dir() else Path(path)
     document = read_json(path)
-    needed = ('dataset', 'scenario', 'setting', 'method', 'seed', 'tasks', 'final')
     if not isinstance(document, dict) or document.get('schema') != SCHEMA:
         raise InputError(f'{path} is no result file of schema {SCHEMA}; give a results.json that tools/train.py wrote')
-    missing = [key for key in needed if key not in document]
-    if missing or set(document['final']) != set(COLUMNS):
-        raise InputError(f'{path} lacks {(missing or ["final"])[0]!r}; run its training again with --resume')
+    fault = schema_fault(document, DOCUMENT)
+    if fault:
+        raise InputError(f'{path}: {fault}; run its training again with --resume')
     return document
 
 
+def schema_fault(value: Any, shape: dict | list | tuple, key: str = '') -> str | None:
+    """Say what is wrong with a value of a result file, or None.
+
+    Args:
+        value: as read from JSON.
+        shape: its part of the schema.
+        key: dotted path to the value.
+    """
+    kinds = shape if isinstance(shape, tuple) else (type(shape), )
+    if type(value) not in kinds:
+        names = ' or '.join('null' if kind is type(None) else kind.__name__ for kind in kinds)
+        return f'{key} is {value!r}, not {names}'
+    if isinstance(shape, tuple):
+        return None
+    if isinstance(shape, list):
+        parts = {str(i): (item, shape[0]) for i, item in enumerate(value)}
+    else:
+        shapes = dict.fromkeys(value, shape[None]) if None in shape else shape
+        missing = [name for name in shapes if name not in value]
+        if missing:
+            return f'{key}.{missing[0]} is missing'.lstrip('.')
+        parts = {name: (value[name], shapes[name]) for name in shapes}
+    faults = (schema_fault(item, part, f'{key}.{name}'.lstrip('.')) for name, (item, part) in parts.items())
+    return next(filter(None, faults), None)
+
+
 def compare(paths: Sequence[str | Path]) -> str:
-    """Markdown tables of runs, one per data set and scenario: mean and spread over seeds, the paper's beside."""
-    groups: dict[tuple[str, str, str], dict[str, list[dict]]] = {}
-    for document in map(read_results, paths):
+    """Markdown tables of runs, one per data set, scenario and setting: mean and spread over seeds, the paper's beside.
+
+    Args:
+        paths: what :func:`read_results` reads, one per run.
+
+    Raises:
+        InputError: a run is not finished, or a method has the same seed twice.
+    """
+    if not paths:
+        raise InputError('there is nothing to compare; give at least one results.json')
+    groups: dict[tuple[str, str, str], dict[str, dict[int, dict]]] = {}
+    for path in paths:
+        document = read_results(path)
+        method, seed = document['method'], document['seed']
+        if document['final']['all'] is None:
+            raise InputError(f'the run of {path} has not learned all tasks; finish it with --resume')
         place = document['dataset'], document['scenario'], document['setting']
-        groups.setdefault(place, {}).setdefault(document['method'], []).append(document)
+        runs = groups.setdefault(place, {}).setdefault(method, {})
+        if seed in runs:
+            raise InputError(f'{path} is a second run of {method} on {" ".join(place)} with seed {seed}; '
+                             'give one run per seed')
+        runs[seed] = document['final']
     parts = []
     for (dataset, scenario, setting), methods in groups.items():
-        rows = [dict(method=method, runs=[document['final'] for document in documents],
-                     paper=paper_numbers(dataset, scenario, setting, method))
-                for method, documents in methods.items()]
-        parts.append(f'{dataset} {scenario}, {setting}\n\n{comparison_table(rows)}')
+        rows = [dict(method=method, runs=list(runs.values()), paper=paper_numbers(dataset, scenario, setting, method))
+                for method, runs in methods.items()]
+        parts.append(f'{dataset} {scenario}, {setting}: mIoU in percent\n\n{comparison_table(rows)}')
     return '\n'.join(parts)
 
 
@@ -97,7 +183,7 @@ def paper_numbers(dataset: str, scenario: str, setting: str, method: str) -> lis
     """The paper's mIoU [base, new, all] in percent (Tables 1 and 2), or None where it has none."""
     if setting != 'overlapped' or dataset not in PAPER_TABLES:
         return None
-    tables = read_json(resources.files(__package__) / 'paper_tables.json')
+    tables = json.loads((resources.files(__package__) / 'paper_tables.json').read_text(encoding='utf-8'))
     table = tables[PAPER_TABLES[dataset]]
     row = table.get('Joint' if method == 'joint' else method)
     return row[table['columns'].index(scenario)] if row and scenario in table['columns'] else None

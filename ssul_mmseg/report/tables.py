@@ -1,28 +1,36 @@
 """Results as Markdown tables. Every function returns text; printing is the caller's."""
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 COLUMNS = ('base', 'new', 'all')
 SHOWN_CLASSES = 3
+CLASSES_PER_ROW = 4
 
 
 def number(value: float | None) -> str:
     """A percentage with the paper's two decimals; n/a where there is none."""
-    return 'n/a' if value is None else f'{value:.2f}'
+    # Adding 0 after rounding turns a negative zero into zero.
+    return 'n/a' if value is None else f'{round(value, 2) + 0.0:.2f}'
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, columns aligned; all but the first are right-aligned."""
-    widths = [max(len(str(row[i])) for row in (header, *rows)) for i in range(len(header))]
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], text: Collection[int] = (0, )) -> str:
+    """A Markdown table with aligned columns.
+
+    Args:
+        header: names of the columns.
+        rows: as many cells each.
+        text: indices of the columns that hold text, aligned left; numbers are aligned right.
+    """
+    lines = [[cell.replace('|', r'\|') for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
-        return '| ' + ' | '.join(
-            f'{cell:<{width}}' if i == 0 else f'{cell:>{width}}'
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))) + ' |'
+        return '| ' + ' | '.join(f'{cell:<{width}}' if i in text else f'{cell:>{width}}'
+                                 for i, (cell, width) in enumerate(zip(cells, widths, strict=True))) + ' |'
 
-    rule = '|' + '|'.join('-' * (width + 2) if i == 0 else '-' * (width + 1) + ':'
+    rule = '|' + '|'.join('-' * (width + 2) if i in text else '-' * (width + 1) + ':'
                           for i, width in enumerate(widths)) + '|'
-    return '\n'.join([line(header), rule, *map(line, rows)])
+    return '\n'.join([line(lines[0]), rule, *map(line, lines[1:])])
 
 
 def class_list(names: Sequence[str]) -> str:
@@ -37,23 +45,45 @@ def scenario_table(results: dict) -> str:
 
     Args:
         results: a results document of ``report.collect``.
+
+    Returns:
+        Markdown; mIoU and IoU in percent, forgetting in percent points, n/a where there is none.
     """
     title = (f'{results["method"]} on {results["dataset"]} {results["scenario"]}, {results["setting"]}, '
              f'seed {results["seed"]}: mIoU in percent')
     header = ('task', 'classes', 'images', 'memory', *COLUMNS, 'forgetting', 'minutes')
     rows = [(str(task['task']), class_list(task['classes']), str(task['num_images']), str(task['memory']),
              *(number(task['mIoU'][column]) for column in COLUMNS), number(task['forgetting']),
-             f'{task["seconds"] / 60:.1f}') for task in results['tasks']]
-    last = results['tasks'][-1]['IoU'] if results['tasks'] else {}
-    classes = table(('class', 'IoU'), [(name, number(value)) for name, value in last.items()])
-    return f'{title}\n\n{table(header, rows)}\n\nAfter the last task:\n\n{classes}\n'
+             number(task['seconds'] / 60)) for task in results['tasks']]
+    parts = [title, table(header, rows, text=(0, 1))]
+    if results['tasks']:
+        last = results['tasks'][-1]
+        parts += [f'IoU in percent after task {last["task"]}:', iou_table(last['IoU'])]
+    return '\n\n'.join(parts) + '\n'
+
+
+def iou_table(iou: Mapping[str, float | None]) -> str:
+    """IoU of every class in the order of learning, several classes a row.
+
+    Args:
+        iou: percent by class name.
+    """
+    cells = [cell for name, value in iou.items() for cell in (name, number(value))]
+    width = 2 * min(CLASSES_PER_ROW, len(iou))
+    rows = [cells[i:i + width] for i in range(0, len(cells), width)]
+    rows[-1] += [''] * (width - len(rows[-1]))
+    return table(('class', 'IoU') * (width // 2), rows, text=range(0, width, 2))
 
 
 def comparison_table(rows: Sequence[dict]) -> str:
     """Methods side by side: mean and, over several seeds, sample standard deviation.
 
     Args:
-        rows: each with ``method``, ``runs`` (mIoU by column, one per seed) and ``paper`` ([base, new, all] or None).
+        rows: each with ``method``, ``runs`` (mIoU by column after the last task, one per seed) and, where the paper
+            has such a row, ``paper`` ([base, new, all]).
+
+    Returns:
+        Markdown; everything in percent.
     """
     has_paper = any(row.get('paper') for row in rows)
     header = ('method', *COLUMNS, 'seeds', *(f'{column} (paper)' for column in COLUMNS if has_paper))
@@ -66,7 +96,14 @@ def comparison_table(rows: Sequence[dict]) -> str:
 
 
 def spread(values: Sequence[float | None]) -> str:
-    """Mean ± sample standard deviation."""
+    r"""Mean ± sample standard deviation, :math:`s = \sqrt{\sum_i (x_i - \bar x)^2 / (n - 1)}`.
+
+    Args:
+        values: one per seed, in percent; None where there is none.
+
+    Returns:
+        Two decimals; of one value the value alone, of none n/a.
+    """
     known = [value for value in values if value is not None]
     if len(known) < 2:
         return number(known[0] if known else None)

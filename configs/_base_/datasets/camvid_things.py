@@ -5,9 +5,8 @@ scenario = dict(num_classes=6, setting='overlapped')
 saliency = 'ground_truth'
 data_root = 'data/camvid'
 train_dataloader = dict(
-    batch_size=16,  # shared by all processes
-    num_workers=2,
-    persistent_workers=True,
+    batch_size=8,  # shared by all processes
+    num_workers=0,
     dataset=dict(
         type='TaskDataset',
         dataset=dict(
@@ -20,13 +19,13 @@ train_dataloader = dict(
             dict(type='LoadLabels'),
             dict(type='LabelAugmentation'),
             dict(type='RandomScale', scale=(0.4, 0.8)),
-            dict(type='RandomCrop', crop_size=(180, 240)),
+            dict(type='RandomCrop', crop_size=(120, 120)),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackSegInputs'),
         ]))
 test_dataloader = dict(
     batch_size=16,
-    num_workers=2,
+    num_workers=0,
     dataset=dict(
         type='TaskDataset',
         dataset=dict(

@@ -3,9 +3,8 @@ dataset_name = 'shapes'
 scenario = dict(num_classes=8, setting='overlapped')
 saliency = 'map'
 train_dataloader = dict(
-    batch_size=32,  # shared by all processes
-    num_workers=2,
-    persistent_workers=True,
+    batch_size=16,  # shared by all processes
+    num_workers=0,
     dataset=dict(
         type='TaskDataset',
         dataset=dict(type='ShapesDataset', split='train'),
@@ -14,13 +13,13 @@ train_dataloader = dict(
             dict(type='LoadLabels'),
             dict(type='LabelAugmentation'),
             dict(type='RandomScale', scale=(0.8, 1.4)),
-            dict(type='RandomCrop', crop_size=(96, 96)),
+            dict(type='RandomCrop', crop_size=(64, 64)),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackSegInputs'),
         ]))
 test_dataloader = dict(
     batch_size=32,
-    num_workers=2,
+    num_workers=0,
     dataset=dict(
         type='TaskDataset',
         dataset=dict(type='ShapesDataset', split='test'),

@@ -1,4 +1,4 @@
-# DeepLab-v3, a narrow ResNet-18 from scratch, for images of about 100 to 300 pixels on a CPU.
+# DeepLab-v3, a narrow ResNet-18 from scratch, output stride 8, for images of about 100 to 300 pixels on a CPU.
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 method = 'SSUL'
 model = dict(
@@ -10,7 +10,7 @@ model = dict(
         bgr_to_rgb=True,
         pad_val=0,
         seg_pad_val=255,
-        size=(96, 96)),
+        size=(64, 64)),
     backbone=dict(
         type='ResNet',
         depth=18,
@@ -18,7 +18,7 @@ model = dict(
         num_stages=4,
         out_indices=(3, ),
         dilations=(1, 1, 1, 2),
-        strides=(1, 2, 2, 1),
+        strides=(1, 2, 1, 1),
         norm_cfg=norm_cfg,
         style='pytorch',
         contract_dilation=True),
