@@ -20,6 +20,7 @@ from mmseg.registry import DATASETS
 from .errors import InputError
 from .files import read_json, write_json, write_text
 from .hooks import MEMORY, WEIGHTS, bare, task_dir
+from .loops import test_features
 from .report.collect import results_document, task_entry
 from .report.tables import scenario_table
 from .resume import check_same_run
@@ -172,10 +173,13 @@ def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool =
         scenario.check_task(task)
     with on_main_process_only(lambda: _locked(cfg.work_dir)):
         on_main_process(lambda: _prepare(cfg, tasks, resume))
-        for task in tasks:
-            if not (resume and _finished(cfg, scenario, task)):
-                run_task(cfg, task, resume)
-            document = on_main_process(lambda: write_results(cfg))
+        try:
+            for task in tasks:
+                if not (resume and _finished(cfg, scenario, task)):
+                    run_task(cfg, task, resume)
+                document = on_main_process(lambda: write_results(cfg))
+        finally:
+            test_features.close()
     return document
 
 

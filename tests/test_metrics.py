@@ -94,6 +94,9 @@ def test_forgetting_is_the_mean_drop_since_a_class_was_learned():
     result = evaluated([sample(PREDICTED, TRUE)], task=2, learned_iou=dict(a=80.0, b=40.0, c=30.0))
     assert result['forgetting'] == pytest.approx((30 - 10 + 30) / 3)
     assert result['forgetting_per_task'] == [pytest.approx(10), 30]
+    # c is learned in task 1: evaluated again, it has not been forgotten by itself.
+    again = evaluated([sample(PREDICTED, TRUE)], task=1, learned_iou=dict(a=80.0, b=40.0, c=30.0))
+    assert again['forgetting'] == pytest.approx(10)
 
 
 def test_forgetting_leaves_out_what_is_absent_now_or_then():

@@ -9,9 +9,11 @@ CONFIG = str(ROOT / 'configs/ssul/voc_15-1_m.py')
 
 @pytest.mark.parametrize(('key', 'value'), [
     ('model.tau', .5), ('model.freeze', False), ('model.decode_head.classifier', 'conv'),
-    ('memory.selection', 'random'), ('memory.labels', 'stored'), ('scenario.order', list(range(1, 21))), ('scenario.setting', 'disjoint'),
+    ('memory.selection', 'random'), ('memory.labels', 'stored'),
+    ('scenario.order', list(range(1, 21))), ('scenario.setting', 'disjoint'),
     ('train_dataloader.dataset.pipeline.3.scale', (1, 1)), ('optim_wrapper.optimizer.nesterov', True),
-    ('incremental', dict(train_cfg=dict(max_epochs=3))), ('saliency', 'ground_truth'),
+    ('incremental', dict(train_cfg=dict(max_epochs=3))),
+    ('saliency', 'ground_truth'),
     ('feature_cache', dict(views=2)),
     ('train_dataloader.num_workers', 0), ('model.backbone.init_cfg', None), ('test_dataloader.batch_size', 1),
     ('train_dataloader.dataset.dataset.data_root', 'x'), ('checkpoint.interval', 2),

@@ -25,6 +25,7 @@ ALLOWED = {
     'report': {'tasks', 'report'},
     'options': {'tasks', 'memory', 'datasets'},
     'cli': {'options'},
+    'benchmark': {'tasks', 'datasets', 'models', 'methods', 'features', 'metrics'},
     'engine': {'tasks', 'hooks', 'report', 'resume', 'weights', 'memory', 'models', 'datasets', 'loops'},
 }
 METHODS = [path.stem for path in (PACKAGE / 'methods').glob('*.py') if path.stem != '__init__']

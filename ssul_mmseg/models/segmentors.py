@@ -43,8 +43,10 @@ class IncrementalSegmentor(EncoderDecoder):
         if merge_unknown not in MERGE_UNKNOWN:
             raise InputError(f'model.merge_unknown is {merge_unknown!r}; choose one of {", ".join(MERGE_UNKNOWN)}')
         self.merge_unknown = merge_unknown
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.to(memory_format=self.memory_format)
+        self.memory_format = torch.contiguous_format
+        if channels_last and not any(map(_breaks_channels_last, self.modules())):
+            self.memory_format = torch.channels_last
+            self.to(memory_format=self.memory_format)
         self.task = self.decode_head.task
 
     def frozen_modules(self) -> list[nn.Module]:
@@ -178,3 +180,13 @@ class IncrementalSegmentor(EncoderDecoder):
     def _adds_scores(self) -> bool:
         """Whether unknown's score is added to the background's."""
         return self.merge_unknown == 'scores' and 'unknown' in self.decode_head.names
+
+
+def _breaks_channels_last(module: nn.Module) -> bool:
+    """Whether a module is unsafe in channels-last layout.
+
+    PyTorch 2.13 on one CPU thread writes outside its memory in the backward pass of a strided 1x1 convolution of fewer
+    channels than a vector register holds.
+    """
+    return (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.stride != (1, 1)
+            and module.in_channels < 8)

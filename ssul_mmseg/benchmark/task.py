@@ -1,0 +1,93 @@
+"""A whole incremental task, from measured iterations: with cached features, without, and in the plain formulation."""
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..features import FeatureCache, stacked
+from ..methods.ssul import SSUL
+from .measure import Updater, interleaved
+from .networks import Batch, random_batch, started_ssul
+from .reference import build_reference, fast_loss, fast_targets
+from .settings import SETTINGS, Options
+
+SETTING = 'voc_15-1_task1'
+IMAGES = 487
+"""Training images of VOC's class 16 (potted plant), overlapped."""
+EPOCHS = 50
+BATCH_SIZE = 32
+VIEWS = 5
+
+
+def visits(images: int, epochs: int, batch_size: int, views: int) -> tuple[int, int]:
+    """How many images a task passes through the network, in all and for the first time in their view.
+
+    Args:
+        images: of the task.
+        epochs: of the task.
+        batch_size: images per iteration.
+        views: augmentations per image.
+
+    Returns:
+        All visits, first visits.
+    """
+    total = epochs * max(1, images // batch_size) * batch_size
+    return total, min(total, images * views)
+
+
+def first_visit(model: SSUL, batch: Batch, cache: FeatureCache, keys: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Features and finished labels of images that are not cached, as ``FeatureCacheTrainLoop`` makes them."""
+    with torch.no_grad():
+        features = model.trunk(batch.inputs)
+        labels = model.decode_head.to_labels(fast_targets(model, features, batch))
+    rounded = cache.rounded(features)
+    for key, *part in zip(keys, rounded, labels, strict=True):
+        cache.put(key, *part)
+    return rounded, labels
+
+
+def measure_task(options: Options) -> dict:
+    """Seconds of a task of VOC, computed from those of its kinds of iteration."""
+    setting, batch = SETTINGS[SETTING], random_batch(options)
+    size, keys = options.scale.batch, range(options.scale.batch)
+    model = started_ssul(options, setting.classes_per_task, setting.survivors, batch)
+    update, device = Updater(model, options), batch.inputs.device
+    plain = {same: build_reference(options, setting.classes_per_task, same) for same in (False, True)}
+    updates = {same: Updater(reference.network, options) for same, reference in plain.items()}
+    cache = FeatureCache()
+
+    def fresh() -> None:
+        # A cache of its own: what it holds already it would not keep again.
+        own = FeatureCache(limit=1)
+        with update.autocast():
+            features, labels = first_visit(model, batch, own, keys)
+        update(lambda: model(features, labels, mode='features')['loss_bce'])
+
+    def cached() -> None:
+        features, labels = stacked([cache[key] for key in keys], device)
+        update(lambda: model(features, labels, mode='features')['loss_bce'])
+
+    with update.autocast():
+        first_visit(model, batch, cache, keys)
+    variants = {
+        'uncached': lambda: update(lambda: fast_loss(model, batch)),
+        'first_visit': fresh,
+        'cached': cached,
+        'reference': lambda: updates[False](lambda: plain[False].loss(batch)),
+        'reference_same_network': lambda: updates[True](lambda: plain[True].loss(batch)),
+    }
+    seconds = interleaved(variants, options, f'task {SETTING}')
+    total, first = visits(IMAGES, EPOCHS, BATCH_SIZE, VIEWS)
+    per_image = {name: found['median'] / size for name, found in seconds.items()}
+    task = {name: total * per_image[name] for name in ('uncached', 'reference', 'reference_same_network')}
+    task['cached'] = first * per_image['first_visit'] + (total - first) * per_image['cached']
+    return {SETTING: {
+        'images': IMAGES, 'epochs': EPOCHS, 'batch_size': BATCH_SIZE, 'views': VIEWS,
+        'visits': total, 'first_visits': first, 'measured_batch_size': size,
+        'seconds_per_iteration': seconds,
+        'seconds_per_task': task,
+        'speedup_cached': task['reference'] / task['cached'],
+        'speedup_uncached': task['reference'] / task['uncached'],
+        'speedup_cached_same_network': task['reference_same_network'] / task['cached'],
+        'speedup_uncached_same_network': task['reference_same_network'] / task['uncached'],
+    }}

@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from ssul_mmseg.errors import InputError
+from ssul_mmseg.features import FeatureCache, stacked
+
+
+def view(seed):
+    torch.manual_seed(seed)
+    return torch.randn(4, 3, 5), torch.randint(0, 256, (9, 7), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize('location', ['memory', 'disk'])
+@pytest.mark.parametrize('dtype', ['float16', 'bfloat16', 'float32'])
+def test_what_comes_back_is_what_was_put(tmp_path, location, dtype):
+    cache = FeatureCache(dtype, location, limit=.001, folder=tmp_path)
+    for seed in range(5):
+        cache.put(('image', seed), *view(seed), info=seed)
+    assert len(cache) == 5 and ('image', 3) in cache and ('image', 9) not in cache
+    features, labels = stacked([cache['image', seed] for seed in range(5)], torch.device('cpu'))
+    for seed in range(5):
+        expected, expected_labels = view(seed)
+        assert torch.equal(features[seed], cache.rounded(expected)) and torch.equal(labels[seed], expected_labels)
+        torch.testing.assert_close(features[seed], expected, rtol=1e-2, atol=1e-2)
+        assert cache['image', seed].info == seed
+    cache.close()
+    assert not list(tmp_path.iterdir()) and len(cache) == 0
+
+
+@pytest.mark.parametrize('location', ['memory', 'disk'])
+def test_a_small_limit_keeps_what_fits_and_says_so(tmp_path, location, monkeypatch):
+    messages = []
+    monkeypatch.setattr('ssul_mmseg.features.print_log', lambda message, **_: messages.append(message))
+    one = 4 * 3 * 5 * 2 + 9 * 7
+    cache = FeatureCache('float16', location, limit=2.9 * one / 1e9, folder=tmp_path)
+    for seed in range(5):
+        cache.put(seed, *view(seed))
+    assert len(cache) == 2 and cache.used <= cache.limit
+    assert len(messages) == 1 and '2 views' in messages[0]
+    for seed in range(2):
+        assert torch.equal(cache[seed].features.float(), cache.rounded(view(seed)[0]))
+
+
+def test_what_is_kept_does_not_change_with_its_source():
+    cache = FeatureCache(limit=.001)
+    features, labels = view(0)
+    cache.put(0, features, labels)
+    labels.zero_()
+    features.zero_()
+    assert torch.equal(cache[0].labels, view(0)[1]) and cache[0].features.any()
+
+
+def test_a_full_disk_means_no_cache(tmp_path, monkeypatch):
+    def no_space(*_):
+        raise OSError(28, 'No space left on device')
+    monkeypatch.setattr('os.posix_fallocate', no_space)
+    cache = FeatureCache(location='disk', limit=1., folder=tmp_path)
+    cache.put(0, *view(0))
+    assert len(cache) == 0 and not list(tmp_path.glob('*.bin'))
+
+
+def test_the_file_of_a_dead_run_is_removed(tmp_path):
+    (tmp_path / 'features_1.bin').write_bytes(b'stale')
+    FeatureCache(location='disk', limit=1e-3, folder=tmp_path).close()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('options', [dict(location='gpu'), dict(dtype='int8')])
+def test_wrong_options(options):
+    with pytest.raises(InputError, match='feature_cache'):
+        FeatureCache(**options)

@@ -1,0 +1,94 @@
+import pytest
+import torch
+from tiny import tiny_config, voc_tree
+
+from ssul_mmseg import loops
+from ssul_mmseg.engine import run_scenario
+from ssul_mmseg.errors import InputError
+from ssul_mmseg.features import FeatureCache
+from ssul_mmseg.weights import load_state
+
+OPTIONS = {'scenario.name': '19-1', 'train_cfg.max_epochs': 1, 'incremental': dict(train_cfg=dict(max_epochs=4))}
+
+
+@pytest.fixture(scope='module')
+def tree(tmp_path_factory):
+    return voc_tree(tmp_path_factory.mktemp('data') / 'voc')
+
+
+@pytest.fixture(scope='module')
+def base(tree, tmp_path_factory):
+    """A learned base task to start all runs from."""
+    work_dir = tmp_path_factory.mktemp('base')
+    run_scenario(tiny_config(tree, work_dir, 'configs/ssul/voc_15-1_m.py', **OPTIONS, **{'memory.size': 10}), range(1))
+    return work_dir
+
+
+def run(tree, base, work_dir, **options):
+    """Train task 1; returns its weights and its metrics."""
+    work_dir.mkdir()
+    (work_dir / 'task_0').symlink_to(base / 'task_0')
+    loops.test_features.close()
+    cfg = tiny_config(tree, work_dir, 'configs/ssul/voc_15-1_m.py', **OPTIONS, **{'memory.size': 10}, **options)
+    entry = run_scenario(cfg, range(1, 2))['tasks'][1]
+    return load_state(work_dir / 'task_1/weights.pth')['state_dict'], entry['IoU']
+
+
+@pytest.mark.parametrize('other', [{'location': 'disk'}, {'limit': 2e-5}, {'limit': 0.}], ids=str)
+def test_where_and_how_much_is_kept_does_not_matter(tree, base, tmp_path, other):
+    whole, iou = run(tree, base, tmp_path / 'a', feature_cache=dict(views=2))
+    part, part_iou = run(tree, base, tmp_path / 'b', feature_cache=dict(views=2, **other))
+    assert iou == part_iou
+    for key, value in whole.items():
+        torch.testing.assert_close(part[key], value, rtol=1e-4, atol=1e-5)
+    assert not list((tmp_path / 'b').rglob('features_*.bin'))
+
+
+def test_one_view_per_epoch_equals_no_cache(tree, base, tmp_path):
+    """With as many views as epochs nothing is reused: only the rounding of features differs, here none."""
+    plain, iou = run(tree, base, tmp_path / 'a')
+    kept, kept_iou = run(tree, base, tmp_path / 'b', feature_cache=dict(views=1000, dtype='float32'))
+    assert iou == kept_iou
+    for key, value in plain.items():
+        torch.testing.assert_close(kept[key], value, rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_changes_the_test_metrics_by_little(tree, base, tmp_path):
+    work_dir = tmp_path / 'a'
+    run(tree, base, work_dir, feature_cache=dict(views=2))
+    from ssul_mmseg.engine import test_task as evaluate_task
+    results = {}
+    for dtype in ('float16', 'float32'):
+        loops.test_features.close()
+        cfg = tiny_config(tree, work_dir, 'configs/ssul/voc_15-1_m.py', **OPTIONS, feature_cache=dict(dtype=dtype))
+        first, again = evaluate_task(cfg, 1), evaluate_task(cfg, 1)
+        assert first == again  # the second is made from the cache
+        results[dtype] = first['mIoU_all']
+    cfg = tiny_config(tree, work_dir, 'configs/ssul/voc_15-1_m.py', **OPTIONS)
+    plain = evaluate_task(cfg, 1)['mIoU_all']
+    assert results['float32'] == pytest.approx(plain, abs=1e-6)
+    assert results['float16'] == pytest.approx(plain, abs=.1)
+
+
+def test_images_pass_the_trunk_once(tree, base, tmp_path, monkeypatch):
+    from ssul_mmseg.models import IncrementalSegmentor
+    passed = []
+    trunk = IncrementalSegmentor.trunk
+    monkeypatch.setattr(IncrementalSegmentor, 'trunk', lambda self, x: passed.append(len(x)) or trunk(self, x))
+    run(tree, base, tmp_path / 'a', feature_cache=dict(views=1))
+    # One view each of the 4 images of D_1 and of 10 exemplars, of which some come twice in the epoch that caches them,
+    # and 40 test images. Without the cache it would be 4 epochs x 2 batches x 4 images, and 40.
+    assert sum(passed) <= 4 + 10 + 2 + 40
+
+
+def test_another_trunk_drops_the_features():
+    store = loops._TestFeatures()
+    first = store.of('a', limit=.001)
+    first.put(0, torch.zeros(1, 1, 1), torch.zeros(1, 1, dtype=torch.uint8))
+    assert store.of('a', limit=.001) is first
+    assert isinstance(store.of('b', limit=.001), FeatureCache) and len(first) == 0
+
+
+def test_views_must_be_a_number(tree, base, tmp_path):
+    with pytest.raises(InputError, match=r'feature_cache\.views is 0'):
+        run(tree, base, tmp_path / 'a', feature_cache=dict(views=0))

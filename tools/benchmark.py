@@ -1,0 +1,40 @@
+"""Measure speed and memory: python tools/benchmark.py step growth task base index evaluate --quick --out bench."""
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ssul_mmseg import cli
+from ssul_mmseg.benchmark import NAMES, run_benchmarks
+from ssul_mmseg.benchmark.report import markdown
+from ssul_mmseg.benchmark.settings import AMP, FULL, QUICK, Options
+from ssul_mmseg.errors import InputError
+
+CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, write benchmark.json and benchmark.md, and print the latter."""
+    parser = cli.Parser(description=__doc__)
+    parser.add_argument('names', nargs='+', choices=NAMES, metavar='name', help=f'what to measure: {", ".join(NAMES)}')
+    parser.add_argument('--out', required=True, help='folder for benchmark.json and benchmark.md')
+    parser.add_argument('--quick', action='store_true', help='a narrow ResNet-18 on small images')
+    parser.add_argument('--amp', choices=tuple(AMP), default='none', help='mixed precision of training')
+    parser.add_argument('--batch', type=int, help='images per iteration, at least 2 (the default)')
+    parser.add_argument('--repetitions', type=int, help='timed runs of each variant')
+    args = parser.parse_args(argv)
+    scale = QUICK if args.quick else FULL
+    # BatchNorm of the base task needs two images.
+    for name, least in (('batch', 2), ('repetitions', 1)):
+        value = getattr(args, name)
+        if value is not None:
+            if value < least:
+                raise InputError(f'--{name} is {value}; give a whole number of at least {least}')
+            scale = dataclasses.replace(scale, **{name: value})
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    print(markdown(run_benchmarks(args.names, Options(CONFIGS, scale, device, args.amp), args.out)), end='')
+
+
+if __name__ == '__main__':
+    cli.run(main)
