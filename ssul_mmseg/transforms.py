@@ -141,14 +141,16 @@ class ShortSideCenterCrop(BaseTransform):
     """Resize the short side, then crop the centre square: the test protocol of the field's tables.
 
     Args:
-        size: side of the square, in pixels.
+        size: side of the square, in pixels; None leaves images whole.
     """
 
-    def __init__(self, size: int = 513) -> None:
+    def __init__(self, size: int | None = 513) -> None:
         self.size = size
 
     def transform(self, results: dict) -> dict:
         """Resize and crop ``img`` (bilinear) and ``gt_seg_map`` (nearest) to (size, size)."""
+        if self.size is None:
+            return results
         height, width = results['img'].shape[:2]
         factor = self.size / min(height, width)
         height, width = max(self.size, round(height * factor)), max(self.size, round(width * factor))

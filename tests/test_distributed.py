@@ -1,34 +1,52 @@
 """Several processes give what one gives."""
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
-from tiny import ROOT, tiny_options, voc_tree
+import torch.multiprocessing
+from mmengine.model import MMDistributedDataParallel
+from tiny import ROOT, samples_of, started, tiny_model, tiny_options, voc_tree
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
 from ssul_mmseg.weights import load_state
 
 
 @pytest.fixture(scope='module')
 def tree(tmp_path_factory):
-    return voc_tree(tmp_path_factory.mktemp('data') / 'voc')
+    return voc_tree(tmp_path_factory.mktemp('data') / 'voc', num_images=37)
 
 
-def train(tree, work_dir, processes, port, **options):
+def command(tree, work_dir, processes, resume=False, **options):
+    # At the usual learning rate this tiny network is chaotic: rounding alone would grow beyond any tolerance.
     options = {**tiny_options(tree), 'scenario.name': '19-1', 'memory.size': 10, 'train_cfg.max_epochs': 2,
-               'model.decode_head.dropout_ratio': 0, 'train_dataloader.batch_size': 4, **options}
-    arguments = ['--work-dir', str(work_dir), '--cfg-options',
+               'model.decode_head.dropout_ratio': 0, 'train_dataloader.batch_size': 4,
+               'optim_wrapper.optimizer.lr': .001, **options}
+    arguments = ['--work-dir', str(work_dir), *(['--resume'] if resume else []), '--cfg-options',
                  *(f'{key}={value}'.replace(' ', '') for key, value in options.items())]
     config = 'configs/ssul/voc_15-1_m.py'
-    command = [sys.executable, 'tools/train.py', config, *arguments] if processes == 1 else [
+    return [sys.executable, 'tools/train.py', config, *arguments] if processes == 1 else [
         'tools/dist_train.sh', config, str(processes), *arguments]
-    environment = {**os.environ, 'PORT': str(port), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '',
-                   'PATH': f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}'}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def environment():
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = str(free.getsockname()[1])
+    return {**os.environ, 'PORT': port, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '',
+            'PATH': f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}'}
+
+
+def train(*args, **options):
+    done = subprocess.run(command(*args, **options), cwd=ROOT, env=environment(), capture_output=True, text=True,
+                          timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    return done
 
 
 def outcome(work_dir):
@@ -37,24 +55,90 @@ def outcome(work_dir):
     return results, memory, [load_state(work_dir / f'task_{t}/weights.pth')['state_dict'] for t in (0, 1)]
 
 
-def test_two_processes_equal_one(tree, tmp_path):
-    train(tree, tmp_path / 'one', 1, 0)
-    train(tree, tmp_path / 'two', 2, 29611)
-    (one, memory, weights), (two, memory_two, weights_two) = outcome(tmp_path / 'one'), outcome(tmp_path / 'two')
+def assert_same(work_dir, other):
+    (one, memory, weights), (two, memory_two, weights_two) = outcome(work_dir), outcome(other)
     assert memory == memory_two
     for task, (a, b) in enumerate(zip(weights, weights_two, strict=True)):
         for key, value in a.items():
-            torch.testing.assert_close(b[key], value, rtol=2e-3, atol=2e-4, msg=lambda m, k=key, t=task: f'{t} {k} {m}')
+            torch.testing.assert_close(b[key], value, rtol=1e-4, atol=1e-5, msg=lambda m, k=key, t=task: f'{t} {k} {m}')
     for a, b in zip(one['tasks'], two['tasks'], strict=True):
         assert (a['num_images'], a['memory']) == (b['num_images'], b['memory'])
-        assert a['mIoU']['all'] == pytest.approx(b['mIoU']['all'], abs=.5)
+        assert a['mIoU']['all'] == pytest.approx(b['mIoU']['all'], abs=1e-3)
+
+
+@pytest.fixture(scope='module')
+def one(tree, tmp_path_factory):
+    """One process; its task 0 ends in an uneven batch, its task 1 is smaller than a batch."""
+    work_dir = tmp_path_factory.mktemp('one')
+    train(tree, work_dir, 1)
+    images = [entry['num_images'] for entry in outcome(work_dir)[0]['tasks']]
+    assert images[0] % 4 and images[1] < 4
+    return work_dir
+
+
+@pytest.mark.parametrize('processes', [2, 4])
+def test_several_processes_equal_one(tree, one, tmp_path, processes):
+    train(tree, tmp_path, processes)
+    assert_same(one, tmp_path)
+
+
+def rank_of(pid, work_dir):
+    try:
+        arguments = Path(f'/proc/{pid}/cmdline').read_bytes().split(b'\0')
+        variables = Path(f'/proc/{pid}/environ').read_bytes().split(b'\0')
+    except OSError:
+        return None
+    ranks = [variable.removeprefix(b'LOCAL_RANK=') for variable in variables if variable.startswith(b'LOCAL_RANK=')]
+    return int(ranks[0]) if ranks and str(work_dir).encode() in arguments else None
+
+
+def test_a_dead_process_ends_the_others_and_another_number_goes_on(tree, one, tmp_path):
+    run = subprocess.Popen(command(tree, tmp_path, 2, **{'checkpoint.interval': 1}), cwd=ROOT, env=environment(),
+                           stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / 'task_0/checkpoint.pth').exists():
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(.01)
+    ranks = {rank_of(pid, tmp_path): int(pid) for pid in os.listdir('/proc') if pid.isdigit()}
+    os.kill(ranks[1], signal.SIGKILL)
+    _, message = run.communicate(timeout=60)
+    assert run.returncode != 0 and 'SIGKILL' in message
+    assert not (tmp_path / 'task_0/weights.pth').exists()
+    train(tree, tmp_path, 1, resume=True)
+    assert_same(one, tmp_path)
+
+
+def count_reduced_bytes(rank, folder, queue):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    model = started(tiny_model([3, 2]), tiny_model([3]))
+    wrapped = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False)
+    counted = []
+
+    def count(state, bucket):
+        counted.append(bucket.buffer().nbytes)
+        return default_hooks.allreduce_hook(state, bucket)
+
+    wrapped.register_comm_hook(None, count)
+    labels = torch.randint(0, 5, (2, 24, 24), dtype=torch.uint8)
+    losses = wrapped(torch.randn(2, 3, 24, 24), samples_of(labels), mode='loss')
+    sum(losses.values()).backward()
+    if rank == 0:
+        queue.put((sum(counted), sum(p.nbytes for p in model.parameters() if p.requires_grad),
+                   sum(p.nbytes for p in model.parameters())))
+    torch.distributed.destroy_process_group()
+
+
+def test_only_what_learns_is_reduced_over_processes(tmp_path):
+    queue = torch.multiprocessing.get_context('spawn').SimpleQueue()
+    torch.multiprocessing.spawn(count_reduced_bytes, (str(tmp_path), queue), nprocs=2)
+    reduced, learning, everything = queue.get()
+    # Background, unknown and two classes: four 1x1 filters of eight channels and their biases, four bytes each.
+    assert reduced == learning == 4 * 4 * (8 + 1) < everything / 100
 
 
 def test_an_error_of_one_process_ends_all_with_its_sentence(tree, tmp_path):
-    command = ['tools/dist_train.sh', 'configs/ssul/voc_15-1.py', '2', '--work-dir', str(tmp_path), '--cfg-options',
-               'train_dataloader.dataset.dataset.data_root=/nowhere', 'train_dataloader.batch_size=4']
-    environment = {**os.environ, 'PORT': '29612', 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '',
-                   'PATH': f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}'}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    arguments = ['tools/dist_train.sh', 'configs/ssul/voc_15-1.py', '2', '--work-dir', str(tmp_path), '--cfg-options',
+                 'test_dataloader.dataset.dataset.data_root=/nowhere', 'train_dataloader.batch_size=4']
+    done = subprocess.run(arguments, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode != 0 and 'error:' in done.stderr and '/nowhere' in done.stderr
     assert not list(tmp_path.glob('task_*'))

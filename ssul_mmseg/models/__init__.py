@@ -1,6 +1,7 @@
-"""Heads, losses and segmentors."""
+"""Heads, losses, normalisation and segmentors."""
 from .heads import IncrementalASPPHead
 from .losses import SigmoidBCELoss, SoftmaxCELoss
+from .norm import GlooSyncBN
 from .segmentors import IncrementalSegmentor
 
-__all__ = ['IncrementalASPPHead', 'IncrementalSegmentor', 'SigmoidBCELoss', 'SoftmaxCELoss']
+__all__ = ['GlooSyncBN', 'IncrementalASPPHead', 'IncrementalSegmentor', 'SigmoidBCELoss', 'SoftmaxCELoss']
