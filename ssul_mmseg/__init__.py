@@ -8,7 +8,7 @@ warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformable
 with contextlib.redirect_stdout(io.StringIO()):
     import mmseg.datasets  # noqa: F401
 
-from . import datasets, hooks, loops, methods, metrics, models, progress, resume, samplers, transforms  # noqa: E402
+from . import datasets, hooks, loops, methods, metrics, models, optim, progress, resume, samplers, transforms  # noqa: E402
 
 __version__ = '0.1.0'
-__all__ = ['datasets', 'hooks', 'loops', 'methods', 'metrics', 'models', 'progress', 'resume', 'samplers', 'transforms']
+__all__ = ['datasets', 'hooks', 'loops', 'methods', 'metrics', 'models', 'optim', 'progress', 'resume', 'samplers', 'transforms']

@@ -18,6 +18,7 @@ ALLOWED = {
     'features': set(),
     'loops': {'features', 'models', 'tasks'},
     'weights': set(),
+    'optim': set(),
     'hooks': {'tasks', 'memory', 'weights'},
     'resume': {'hooks', 'weights'},
     'progress': set(),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ssul_mmseg import cli
 from ssul_mmseg.engine import run_scenario
 from ssul_mmseg.errors import InputError
+from ssul_mmseg.optim import mixed_precision_wrapper
 from ssul_mmseg.report.tables import scenario_table
 
 
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--work-dir', help='where to write; default: work_dirs/<folder>/<config>')
     parser.add_argument('--tasks', help="which tasks, such as '0-3' or '2'; default: all")
     parser.add_argument('--seed', type=int, help='seed of all that is random')
-    parser.add_argument('--amp', action='store_true', help='mixed precision (float16 on GPU, bfloat16 on CPU)')
+    parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, or float16 on GPUs without it')
     parser.add_argument('--resume', action='store_true', help='go on where an earlier run stopped')
     cli.add_common_arguments(parser)
     args = parser.parse_args(argv)
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.seed is not None:
         cfg.randomness.seed = args.seed
     if args.amp:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.type = mixed_precision_wrapper()
     document = run_scenario(cfg, parse_tasks(args.tasks) if args.tasks else None, args.resume)
     if cli.is_main_process():
         print(scenario_table(document))
