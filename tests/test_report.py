@@ -160,6 +160,14 @@ VOC 15-1, overlapped: mIoU in percent
 '''
 
 
+def test_another_class_order_is_another_table_without_the_papers_numbers(save):
+    order = [2, 1, *range(3, 17)]
+    paths = [save(document(dataset='VOC', scenario=Scenario('15-1', 16, order), method='SSUL'), 'reordered.json'),
+             save(document(dataset='VOC', scenario=Scenario('15-1', 16), method='SSUL'), 'default.json')]
+    reordered, default = compare(paths).split('VOC 15-1, overlapped')[1:]
+    assert reordered.startswith(', class order 2 1 3 4') and '(paper)' not in reordered and '77.31' in default
+
+
 def test_compare_refuses_what_would_mislead(save):
     path = save(document())
     with pytest.raises(InputError, match='second run of SSUL-M on shapes 4-1 overlapped with seed 0'):

@@ -34,6 +34,7 @@ DOCUMENT = {
     'config': TEXT,
     'dataset': TEXT,
     'scenario': TEXT,
+    'order': [WHOLE],
     'setting': TEXT,
     'method': TEXT,
     'seed': WHOLE,
@@ -93,6 +94,7 @@ def results_document(config: str, dataset: str, scenario: Scenario, setting: str
         'config': config,
         'dataset': dataset,
         'scenario': scenario.name,
+        'order': list(scenario.order),
         'setting': setting,
         'method': method,
         'seed': seed,
@@ -149,7 +151,10 @@ def schema_fault(value: Any, shape: dict | list | tuple, key: str = '') -> str |
 
 
 def compare(paths: Sequence[str | Path]) -> str:
-    """Markdown tables of runs, one per data set, scenario and setting: mean and spread over seeds, the paper's beside.
+    """Markdown tables of runs, one per data set, scenario, setting and class order, the paper's numbers beside.
+
+    Runs that differ in the seed alone are averaged, with their spread. The paper's numbers are of the data sets' own
+    class order.
 
     Args:
         paths: what :func:`read_results` reads, one per run.
@@ -159,24 +164,30 @@ def compare(paths: Sequence[str | Path]) -> str:
     """
     if not paths:
         raise InputError('there is nothing to compare; give at least one results.json')
-    groups: dict[tuple[str, str, str], dict[str, dict[int, dict]]] = {}
+    groups: dict[tuple[str, str, str, str], dict[str, dict[int, dict]]] = {}
     for path in paths:
         document = read_results(path)
         method, seed = document['method'], document['seed']
         if document['final']['all'] is None:
             raise InputError(f'the run of {path} has not learned all tasks; finish it with --resume')
-        place = document['dataset'], document['scenario'], document['setting']
+        place = document['dataset'], document['scenario'], document['setting'], order_name(document['order'])
         runs = groups.setdefault(place, {}).setdefault(method, {})
         if seed in runs:
-            raise InputError(f'{path} is a second run of {method} on {" ".join(place)} with seed {seed}; '
+            raise InputError(f'{path} is a second run of {method} on {" ".join(place[:3])}{place[3]} with seed {seed}; '
                              'give one run per seed')
         runs[seed] = document['final']
     parts = []
-    for (dataset, scenario, setting), methods in groups.items():
-        rows = [dict(method=method, runs=list(runs.values()), paper=paper_numbers(dataset, scenario, setting, method))
+    for (dataset, scenario, setting, order), methods in groups.items():
+        rows = [dict(method=method, runs=list(runs.values()),
+                     paper=None if order else paper_numbers(dataset, scenario, setting, method))
                 for method, runs in methods.items()]
-        parts.append(f'{dataset} {scenario}, {setting}: mIoU in percent\n\n{comparison_table(rows)}')
+        parts.append(f'{dataset} {scenario}, {setting}{order}: mIoU in percent\n\n{comparison_table(rows)}')
     return '\n'.join(parts)
+
+
+def order_name(order: Sequence[int]) -> str:
+    """What a table's title says of the order in which class ids are learned: nothing where it is the data set's."""
+    return '' if list(order) == sorted(order) else f', class order {" ".join(map(str, order))}'
 
 
 def paper_numbers(dataset: str, scenario: str, setting: str, method: str) -> list[float] | None:
