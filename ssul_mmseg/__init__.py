@@ -11,4 +11,5 @@ with contextlib.redirect_stdout(io.StringIO()):
 from . import datasets, hooks, loops, methods, metrics, models, optim, progress, resume, samplers, transforms  # noqa: E402
 
 __version__ = '0.1.0'
-__all__ = ['datasets', 'hooks', 'loops', 'methods', 'metrics', 'models', 'optim', 'progress', 'resume', 'samplers', 'transforms']
+__all__ = ['datasets', 'hooks', 'loops', 'methods', 'metrics', 'models', 'optim', 'progress', 'resume', 'samplers',
+           'transforms']

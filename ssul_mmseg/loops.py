@@ -1,7 +1,8 @@
 """Training and test loops that pass each image through a frozen trunk once."""
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import torch
+from mmengine.config import Config
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner, TestLoop
 from mmengine.runner.amp import autocast
@@ -22,17 +23,16 @@ def bare(model: nn.Module) -> IncrementalSegmentor:
     return model.module if is_model_wrapper(model) else model
 
 
-def missing_data(loader: DataLoader, batches: Sequence[Sequence[Hashable]], cache: FeatureCache) -> Iterator[dict]:
-    """Load, for each batch of keys in turn, only those that are not cached; batches without such are left out.
+def loaded(loader: DataLoader, batches: Iterable[Sequence[Hashable]]) -> Iterator[dict]:
+    """Load batches of keys, empty ones left out.
 
-    The workers of ``loader`` do it; none is started where everything is cached.
+    The workers of ``loader`` do it; none is started where there is nothing to load.
     """
-    missing = [[key for key in batch if key not in cache] for batch in batches]
-    missing = [batch for batch in missing if batch]
-    if not missing:
+    batches = [batch for batch in batches if batch]
+    if not batches:
         return iter(())
     return iter(DataLoader(
-        loader.dataset, batch_sampler=missing, num_workers=loader.num_workers, collate_fn=loader.collate_fn,
+        loader.dataset, batch_sampler=batches, num_workers=loader.num_workers, collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory))
 
 
@@ -82,37 +82,53 @@ class FeatureCacheTrainLoop(EpochBasedTrainLoop):
         sampler = self.dataloader.batch_sampler
         first = sampler.first_iteration
         batches = list(sampler)
-        known = [[key in self.cache for key in batch] for batch in batches]
-        data = missing_data(self.dataloader, batches, self.cache)
-        for idx, (keys, cached) in enumerate(zip(batches, known, strict=True), start=first):
-            data_batch = None if all(cached) else next(data)
-            features, labels = self._features(keys, cached, data_batch)
+        missing = [[key for key in batch if key not in self.cache] for batch in batches]
+        data = loaded(self.dataloader, missing)
+        for idx, (keys, fresh) in enumerate(zip(batches, missing, strict=True), start=first):
+            data_batch = next(data) if fresh else None
+            features, labels = self._features(keys, fresh, data_batch)
             self._step(idx, features, labels, data_batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
     @torch.no_grad()
-    def _features(self, keys: Sequence[Hashable], cached: Sequence[bool], data_batch: dict | None
+    def _features(self, keys: Sequence[Hashable], fresh: Sequence[Hashable], data_batch: dict | None
                   ) -> tuple[Tensor, Tensor]:
-        """Features (B, channels, h, w) and finished labels (B, H, W) of a batch, what is missing computed and kept."""
+        """Features (B, channels, h, w) and finished labels (B, H, W) of a batch, the fresh ones computed and kept."""
         model = bare(self.runner.model)
         device = next(model.parameters()).device
         if data_batch is None:
             return stacked([self.cache[key] for key in keys], device)
         with self.runner.optim_wrapper.optim_context(model):
             data = model.data_preprocessor(data_batch, True)
-            features = model.trunk(data['inputs'])
             shown = torch.cat([sample.gt_sem_seg.data for sample in data['data_samples']])
-            # The old model's labels come from the features as they are, not as they are kept.
-            labels = model.decode_head.to_labels(model.targets(data['inputs'], features, shown))
-        fresh = [key for key, known in zip(keys, cached, strict=True) if not known]
-        parts = dict(zip(fresh, zip(self.cache.rounded(features), labels, strict=True), strict=True))
+            computed = [self._compute(data['inputs'][part], shown[part]) for part in self._parts(len(shown))]
+            features, labels = (torch.cat(tensors)[:len(shown)] for tensors in zip(*computed, strict=True))
+        parts = dict(zip(fresh, zip(features, labels, strict=True), strict=True))
         for key, part in parts.items():
             self.cache.put(key, *part)
         old = [key for key in keys if key not in parts]
         if old:
             parts.update(zip(old, zip(*stacked([self.cache[key] for key in old], device), strict=True), strict=True))
         return torch.stack([parts[key][0] for key in keys]), torch.stack([parts[key][1] for key in keys])
+
+    def _parts(self, count: int) -> Sequence[Tensor]:
+        """Positions of ``count`` images in parts of one size, the last filled up from the start.
+
+        The last bits of an image's features depend on the size of its batch, and how many images are missing depends
+        on what is cached: a run that goes on with an empty cache would differ.
+        """
+        sampler = self.dataloader.batch_sampler
+        size = min(sampler.local_size, sampler.new_per_batch)
+        return (torch.arange(-(-count // size) * size) % count).split(size)
+
+    def _compute(self, inputs: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+        """Features as they come back from the cache, and finished labels, of images and the labels they show."""
+        model = bare(self.runner.model)
+        features = model.trunk(inputs)
+        # The old model's labels come from the features as they are, not as they are kept.
+        labels = model.decode_head.to_labels(model.targets(inputs, features, shown))
+        return self.cache.rounded(features).contiguous(), labels
 
     def _step(self, idx: int, features: Tensor, labels: Tensor, data_batch: dict | None) -> None:
         """One update, as ``train_step`` makes it."""
@@ -151,6 +167,11 @@ class _TestFeatures:
 test_features = _TestFeatures()
 
 
+def test_data_name(cfg: Config) -> str:
+    """The test data in words: the same in every task, as they show all classes whichever the task is."""
+    return str({**cfg.test_dataloader, 'dataset': {**cfg.test_dataloader.dataset, 'task': None}})
+
+
 def trunk_digest(model: IncrementalSegmentor, data: str) -> str:
     """Checksum of everything below the classifiers, and of what it is applied to."""
     state = model.state_dict()
@@ -184,19 +205,13 @@ class FeatureCacheTestLoop(TestLoop):
         runner.call_hook('before_test')
         runner.call_hook('before_test_epoch')
         model = bare(runner.model).eval()
-        data_name = f'{runner.cfg.test_dataloader}'
-        cache = test_features.of(trunk_digest(model, data_name), **self.options)
+        cache = test_features.of(trunk_digest(model, test_data_name(runner.cfg)), **self.options)
         batches = list(self.dataloader.batch_sampler)
-        known = [[key in cache for key in batch] for batch in batches]
-        data = missing_data(self.dataloader, batches, cache)
-        for idx, (keys, cached) in enumerate(zip(batches, known, strict=True)):
+        cached = [all(key in cache for key in batch) for batch in batches]
+        data = loaded(self.dataloader, (batch for batch, known in zip(batches, cached, strict=True) if not known))
+        for idx, (keys, known) in enumerate(zip(batches, cached, strict=True)):
             runner.call_hook('before_test_iter', batch_idx=idx, data_batch=None)
-            outputs = []
-            if not all(cached):
-                fresh = [key for key, was in zip(keys, cached, strict=True) if not was]
-                outputs += self._predict_fresh(cache, fresh, next(data))
-            if any(cached):
-                outputs += self._predict_cached(cache, [k for k, was in zip(keys, cached, strict=True) if was])
+            outputs = self._predict_cached(cache, keys) if known else self._predict_fresh(cache, keys, next(data))
             self.evaluator.process(data_samples=outputs, data_batch=None)
             runner.call_hook('after_test_iter', batch_idx=idx, data_batch=None, outputs=outputs)
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
@@ -205,15 +220,17 @@ class FeatureCacheTestLoop(TestLoop):
         return metrics
 
     def _predict_fresh(self, cache: FeatureCache, keys: Sequence[int], data_batch: dict) -> list[SegDataSample]:
-        """Predict images that are not cached, and cache them."""
+        """Predict images and cache them; one by one, as those from the cache are, so that rounding is the same."""
         model = bare(self.runner.model)
         with autocast(enabled=self.fp16):
             data = model.data_preprocessor(data_batch, False)
-            features = cache.rounded(model.trunk(data['inputs']))
+            features = cache.rounded(model.trunk(data['inputs'])).contiguous()
         size = tuple(data['inputs'].shape[2:])
+        outputs = []
         for key, kept, sample in zip(keys, features, data['data_samples'], strict=True):
             cache.put(key, kept, sample.gt_sem_seg.data[0], (size, sample.metainfo))
-        return model.predict_by_feat(features, size, data['data_samples'])
+            outputs += model.predict_by_feat(kept.unsqueeze(0), size, [sample])
+        return outputs
 
     def _predict_cached(self, cache: FeatureCache, keys: Sequence[int]) -> list[SegDataSample]:
         """Predict cached images; they may differ in size."""
