@@ -18,16 +18,15 @@ from mmengine.runner import Runner
 from mmseg.registry import DATASETS
 
 from .errors import InputError
-from .files import read_json, write_json, write_text
-from .hooks import MEMORY, WEIGHTS, bare, task_dir
+from .files import read_json, remove_leftovers, write_json, write_text
+from .hooks import MEMORY, RESULT, WEIGHTS, bare, task_dir
 from .loops import test_features
 from .report.collect import results_document, task_entry
 from .report.tables import scenario_table
-from .resume import check_same_run
+from .resume import check_same_run, set_torn_aside
 from .tasks import Scenario
 from .weights import load_weights
 
-RESULT = 'result.json'
 T = TypeVar('T')
 
 
@@ -99,7 +98,7 @@ def task_config(cfg: Config, task: int) -> Config:
         train.dataset.memory = str(task_dir(work_dir, task - 1) / MEMORY)
     test.dataset.update(common, test_mode=True)
     train.sampler = dict(type='DefaultSampler', shuffle=False)
-    train.batch_sampler = dict(train.get('batch_sampler') or dict(type='ReplayBatchSampler'), seed=seed, task=task)
+    train.batch_sampler.update(seed=seed, task=task)
     test.sampler = dict(type='DefaultSampler', shuffle=False)
     if train.batch_size % get_world_size():
         raise InputError(f'train_dataloader.batch_size is {train.batch_size}, shared by all processes, and cannot be '
@@ -178,31 +177,33 @@ def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool =
         on_main_process(lambda: _prepare(cfg, tasks, resume))
         try:
             for task in tasks:
-                if not (resume and _finished(cfg, scenario, task)):
-                    run_task(cfg, task, resume)
+                if not _is_there(cfg, task, WEIGHTS, MEMORY, RESULT):
+                    run_task(cfg, task)
                 document = on_main_process(lambda: write_results(cfg))
         finally:
             test_features.close()
     return document
 
 
-def run_task(cfg: Config, task: int, resume: bool) -> None:
-    """Train one task, where its weights are not there yet, and evaluate it."""
+def run_task(cfg: Config, task: int) -> None:
+    """Train one task, where it is not learned yet, and evaluate it."""
     start = time.monotonic()
-    work_dir = cfg.work_dir
-    cfg = task_config(cfg, task)
-    runner = TaskRunner.from_cfg(cfg)
-    learned = resume and (task_dir(work_dir, task) / WEIGHTS).is_file()
-    if learned:
-        load_task_weights(runner, cfg, task)
+    result = task_dir(cfg.work_dir, task) / RESULT
+    config = task_config(cfg, task)
+    if _is_there(cfg, task, WEIGHTS, MEMORY):
+        metrics = test_task(cfg, task)
+        dataset = DATASETS.build(config.train_dataloader.dataset)
     else:
+        if is_main_process():
+            result.unlink(missing_ok=True)  # of weights that are no more
+        runner = TaskRunner.from_cfg(config)
         runner.train()
-    metrics = runner.test()
-    dataset = runner.train_dataloader.dataset if not learned else DATASETS.build(cfg.train_dataloader.dataset)
+        metrics = runner.test()
+        dataset = runner.train_dataloader.dataset
     classes = [dataset.metainfo['classes'][label] for label in dataset.scenario.tasks[task]]
     entry = task_entry(task, classes, dataset.num_new, dataset.num_exemplars, metrics, time.monotonic() - start)
     if is_main_process():
-        write_json(task_dir(work_dir, task) / RESULT, entry)
+        write_json(result, entry)
     barrier()
 
 
@@ -255,6 +256,10 @@ def write_results(cfg: Config) -> dict:
 def _prepare(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
     """Find what is wrong with config, data and earlier files before any training."""
     check_same_run(cfg, tasks, resume)
+    remove_leftovers(cfg.work_dir)
+    for task in tasks:
+        remove_leftovers(task_dir(cfg.work_dir, task))
+        set_torn_aside(cfg.work_dir, task)
     if tasks[0] > 0 and not (task_dir(cfg.work_dir, tasks[0] - 1) / WEIGHTS).is_file():
         raise InputError(f'task {tasks[0]} starts from task {tasks[0] - 1}, whose weights are not in {cfg.work_dir}; '
                          f'train the tasks before it first')
@@ -263,15 +268,17 @@ def _prepare(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
         DATASETS.build(dataset)
 
 
-def _finished(cfg: Config, scenario: Scenario, task: int) -> bool:
-    """Whether a task is learned and evaluated."""
-    folder = task_dir(cfg.work_dir, task)
-    return (folder / WEIGHTS).is_file() and (folder / RESULT).is_file()
+def _is_there(cfg: Config, task: int, *names: str) -> bool:
+    """Whether a task has all the named files; one without memory needs no manifest."""
+    return all((task_dir(cfg.work_dir, task) / name).is_file() for name in names if name != MEMORY or cfg.get('memory'))
 
 
 @contextlib.contextmanager
 def _locked(work_dir: str) -> Iterator[None]:
-    """Keep a second run out of a work dir; the lock of a dead process is gone with it."""
+    """Keep a second run out of a work dir.
+
+    The lock is gone with its process, also where that was killed: unlike that of ``flock``, no worker inherits it.
+    """
     try:
         os.makedirs(work_dir, exist_ok=True)
         lock = os.open(Path(work_dir) / '.lock', os.O_CREAT | os.O_WRONLY)
@@ -280,7 +287,7 @@ def _locked(work_dir: str) -> Iterator[None]:
                          '--work-dir') from error
     try:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise InputError(f'another run is at work in {work_dir}; wait for it, or choose another '
                              '--work-dir') from error

@@ -40,6 +40,12 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> Non
             temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove what processes that were killed while writing have left in a folder to which no other writes."""
+    for path in Path(folder).glob('.*.*[0-9].tmp'):
+        path.unlink()
+
+
 def _flush_folder(folder: Path) -> None:
     """Make a rename in ``folder`` durable."""
     descriptor = os.open(folder, os.O_RDONLY)

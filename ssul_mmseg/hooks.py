@@ -21,6 +21,7 @@ from .weights import load_weights, save_weights
 
 WEIGHTS = 'weights.pth'
 MEMORY = 'memory.json'
+RESULT = 'result.json'
 
 
 def task_dir(work_dir: str | Path, task: int) -> Path:
@@ -82,8 +83,9 @@ class IncrementalTaskHook(Hook):
             dataset, sampler = runner.train_dataloader.dataset, runner.train_dataloader.batch_sampler
             keys = sampler.batch(*divmod(runner.iter, len(sampler)))
             images = ', '.join(dataset.image_id(dataset.image_at(position)) for position, _ in keys)
-            raise InputError(f'the loss of task {self.task} is {loss} at iteration {runner.iter} on '
-                             f'the images {images}; look at them, or lower optim_wrapper.optimizer.lr, then --resume')
+            raise InputError(f'the loss of task {self.task} is {loss} at iteration {runner.iter} on the images {images}; '
+                             'what was saved before is whole: correct these images and run again with --resume, or '
+                             'start in another --work-dir with a lower optim_wrapper.optimizer.lr')
 
     def after_train(self, runner: Runner) -> None:
         """Check the freeze, then write memory and weights; the weights come last, as they mark the task as learned."""

@@ -97,6 +97,10 @@ class FeatureCacheTrainLoop(EpochBasedTrainLoop):
         """Features (B, channels, h, w) and finished labels (B, H, W) of a batch, the fresh ones computed and kept."""
         model = bare(self.runner.model)
         device = next(model.parameters()).device
+        if not keys:
+            # None of the batch's images belongs to this process; it takes part all the same.
+            return (torch.zeros(0, model.decode_head.channels, 1, 1, device=device),
+                    torch.zeros(0, 1, 1, dtype=torch.uint8, device=device))
         if data_batch is None:
             return stacked([self.cache[key] for key in keys], device)
         with self.runner.optim_wrapper.optim_context(model):

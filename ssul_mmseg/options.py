@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry, init_default_scope
 from mmengine.runner import Runner
 from mmseg import registry as registries
+from torch.utils.data import DataLoader
 
 from .errors import InputError
 from .tasks import Scenario
@@ -18,7 +19,10 @@ from .tasks import Scenario
 OWN_KEYS = ('dataset_name', 'method', 'saliency', 'scenario', 'memory', 'incremental', 'checkpoint',
             'feature_cache')
 # Parts of a config that are arguments of something without being its ``dict(type=...)``.
+LOADER = set(inspect.signature(DataLoader.__init__).parameters) - {'self'}
 OWN_PARTS = {
+    'train_dataloader': LOADER,
+    'test_dataloader': LOADER,
     'scenario': {*(field.name for field in fields(Scenario)), 'setting'},
     'memory': {'size', 'selection', 'labels'},
     'feature_cache': {'views', 'dtype', 'location', 'limit'},
@@ -63,6 +67,8 @@ def check_option(cfg: Config, key: str, value: Any) -> None:
         value: its value; the keys of a dict are checked too.
     """
     part: Any = cfg.to_dict()
+    # The group 'incremental' holds values that replace the config's own from task 1 on.
+    key = key.removeprefix('incremental.')
     parts = key.split('.')
     for depth, name in enumerate(parts):
         valid = valid_keys(part, parts[:depth])
@@ -72,7 +78,7 @@ def check_option(cfg: Config, key: str, value: Any) -> None:
             raise InputError(f'option {key}: there is no {name!r}' +
                              (f' in {".".join(parts[:depth])}' if depth else '') + f'; {known}')
         part = _child(part, name)
-    group = isinstance(part, dict) or key in OWN_PARTS
+    group = isinstance(part, dict) or key in OWN_PARTS or key == 'incremental'
     if group and not isinstance(value, dict) and value is not None:
         raise InputError(f'option {key} is a group of values, not {value!r}; set one of them, such as '
                          f'{key}.{valid_keys(part, parts)[0]}=...')
@@ -89,8 +95,8 @@ def valid_keys(part: Any, path: Iterable[str]) -> list[str]:
     keys = set(part) if isinstance(part, Mapping) else set()
     if not path:
         return sorted(keys | set(OWN_KEYS) | set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'})
-    if path[0] == 'incremental':
-        return sorted(keys | set(valid_keys({}, path[1:])))
+    if path == ['incremental']:
+        return valid_keys(part, [])
     keys |= OWN_PARTS.get(path[-1], set()) if len(path) == 1 else set()
     if isinstance(part, Mapping) and isinstance(part.get('type'), str):
         keys |= {'type', *arguments_of(part['type'])}

@@ -1,6 +1,7 @@
 """Going on where a run stopped: checkpoints inside a task, and a check that the run is still the same."""
 import json
 import logging
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,12 +16,15 @@ from mmseg.registry import HOOKS
 
 from .errors import InputError
 from .files import read_json, write_json
-from .hooks import WEIGHTS, bare, task_dir
+from .hooks import MEMORY, RESULT, WEIGHTS, bare, task_dir
+from .memory import ExemplarMemory
 from .weights import load_state, save_state
 
 RUN = 'run.json'
 CHECKPOINT = 'checkpoint.pth'
 PREVIOUS = 'checkpoint_previous.pth'
+READERS = {WEIGHTS: load_state, MEMORY: ExemplarMemory.read, RESULT: read_json, CHECKPOINT: load_state,
+           PREVIOUS: load_state}
 # What may differ between the parts of a run: where it writes, what it shows, how data reach it.
 FREE_KEYS = ('work_dir', 'filename', 'launcher', 'resume', 'log_level', 'log_processor', 'visualizer', 'vis_backends',
              'checkpoint', 'default_hooks', 'env_cfg')
@@ -40,7 +44,7 @@ def check_same_run(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
                          'another --work-dir')
     now = dict(_flat(json.loads(json.dumps(cfg.to_dict(), default=str))))
     path = work_dir / RUN
-    if not path.exists():
+    if not path.exists() or not any(work_dir.glob('task_*')):
         write_json(path, now)
         return
     was = read_json(path)
@@ -49,6 +53,19 @@ def check_same_run(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
         shown = '; '.join(f'{key}: {was.get(key)!r}, now {now.get(key)!r}' for key in differing[:5])
         raise InputError(f'the run in {work_dir} had another config ({shown}{"; ..." if len(differing) > 5 else ""}); '
                          'use that config, or choose another --work-dir')
+
+
+def set_torn_aside(work_dir: str | Path, task: int) -> None:
+    """Rename those of a task's files that are torn, with a message: what they held is made again."""
+    for name, read in READERS.items():
+        path = task_dir(work_dir, task) / name
+        try:
+            if path.exists():
+                read(path)
+        except InputError as error:
+            os.replace(path, f'{path}.torn')
+            print_log(f'{error.fault}: it is now {name}.torn, and task {task} goes on from what is whole',
+                      logger='current', level=logging.WARNING)
 
 
 def _flat(value: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
@@ -78,21 +95,17 @@ class CheckpointResumeHook(Hook):
     priority = 'VERY_LOW'
 
     def __init__(self, interval: int = 5, by_epoch: bool = True) -> None:
+        if type(interval) is not int or interval < 1:
+            raise InputError(f'checkpoint.interval is {interval!r}; it is a number of epochs or iterations, at least 1')
         self.interval = interval
         self.by_epoch = by_epoch
 
     def before_train(self, runner: Runner) -> None:
-        """Go on from the last whole checkpoint, if there is one."""
-        for name in (CHECKPOINT, PREVIOUS):
-            path = Path(runner.work_dir) / name
-            if not path.exists():
-                continue
-            try:
-                self._restore(runner, load_state(path))
-            except InputError as error:
-                print_log(f'{error}; trying the one before', logger='current', level=logging.WARNING)
-                continue
-            return
+        """Go on from the last checkpoint, if there is one."""
+        paths = (Path(runner.work_dir) / name for name in (CHECKPOINT, PREVIOUS))
+        path = next((path for path in paths if path.exists()), None)
+        if path:
+            self._restore(runner, load_state(path))
 
     def _restore(self, runner: Runner, state: dict[str, Any]) -> None:
         """Put the runner where the checkpoint was taken."""
@@ -105,12 +118,24 @@ class CheckpointResumeHook(Hook):
         loop._epoch, done = divmod(state['iter'], len(loop.dataloader))
         loop.dataloader.batch_sampler.first_iteration = done
         loop.dataloader.batch_sampler.sampler.set_epoch(loop._epoch)
+        runner.optim_wrapper.initialize_count_status(runner.model, loop.iter, loop.max_iters)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
-        """Save where the interval ends, but not at the end of the task."""
+        """Save inside an epoch; at its end some schedulers have yet to move."""
         done = runner.iter + 1
+        if done % len(runner.train_dataloader):
+            self._save(runner, done)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Save at the end of an epoch."""
+        self._save(runner, runner.iter)
+
+    def _save(self, runner: Runner, done: int) -> None:
+        """Save after ``done`` iterations if the interval ends there, but not at the end of the task."""
         interval = self.interval * (len(runner.train_dataloader) if self.by_epoch else 1)
+        # Gradients that wait for others to be added are not saved.
+        interval = math.lcm(interval, runner.optim_wrapper._accumulative_counts)
         if done % interval or done >= runner.max_iters or not is_main_process():
             return
         path = Path(runner.work_dir) / CHECKPOINT

@@ -15,8 +15,9 @@ class ReplayBatchSampler(Sampler):
 
     An epoch passes once over D_t in random order. Every batch is whole: what is left over at the end of an epoch waits
     for the next shuffle, and a task smaller than a batch repeats its images in other views. The batch of iteration i
-    is a function of (seed, task, i); processes take equal slices of it. Yields keys (position, view) of a
-    ``TaskDataset``: a new view is a new augmentation.
+    is a function of (seed, task, i). Processes take equal slices of it; where views repeat, each takes its own images,
+    so that it keeps the features of no others. Yields keys (position, view) of a ``TaskDataset``: a new view is a new
+    augmentation.
 
     Args:
         sampler: mmengine's ``DefaultSampler`` of the data set; it brings the epoch.
@@ -37,9 +38,9 @@ class ReplayBatchSampler(Sampler):
                  half_pass: bool = False) -> None:
         self.sampler = sampler
         self.num_new, self.num_exemplars = sampler.dataset.num_new, sampler.dataset.num_exemplars
-        self.rank, world = get_dist_info()
+        self.rank, self.world = get_dist_info()
         self.local_size = batch_size
-        self.batch_size = batch_size * world
+        self.batch_size = batch_size * self.world
         self.seed, self.task, self.views = seed, task, views
         if self.num_exemplars and self.batch_size < 2:
             raise InputError('a batch with memory holds at least two images, one of them an exemplar; set '
@@ -55,7 +56,10 @@ class ReplayBatchSampler(Sampler):
         first, self.first_iteration = self.first_iteration, 0
         for iteration in range(first, self._iterations):
             batch = self.batch(self.sampler.epoch, iteration)
-            yield batch[self.rank * self.local_size:(self.rank + 1) * self.local_size]
+            if self.views is None:
+                yield batch[self.rank * self.local_size:(self.rank + 1) * self.local_size]
+            else:
+                yield [(position, view) for position, view in batch if position % self.world == self.rank]
 
     def batch(self, epoch: int, iteration: int) -> list[tuple[int, int]]:
         """Keys of the whole batch of all processes."""

@@ -1,6 +1,10 @@
 """Weights that pass from task to task: a plain state dict with what it belongs to, never unpickled."""
+import contextlib
+import io
+import os
 import pickle
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +14,14 @@ from torch import Tensor
 from .errors import InputError
 from .files import write_atomically
 
+FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+
 
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
     """Write a dict of tensors and plain values atomically."""
-    write_atomically(path, lambda file: torch.save(dict(state), file))
+    content = io.BytesIO()  # torch turns the error of a full disk into one of its own
+    torch.save(dict(state), content)
+    write_atomically(path, lambda file: file.write(content.getbuffer()))
 
 
 def load_state(path: str | Path) -> dict[str, Any]:
@@ -23,6 +31,9 @@ def load_state(path: str | Path) -> dict[str, Any]:
         InputError: the file is missing, torn, or holds more than tensors and plain values.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
+            if archive.testzip():
+                raise zipfile.BadZipFile('a checksum differs')
         state = torch.load(path, map_location='cpu', weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f'weights {path} are missing; train that task first') from error
@@ -34,6 +45,21 @@ def load_state(path: str | Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise InputError(f'{path} holds a {type(state).__name__}, not a dict of weights; train that task again')
     return state
+
+
+@contextlib.contextmanager
+def nothing_unpickled() -> Iterator[None]:
+    """Load weights only, whoever loads and whatever it asks for: mmengine unpickles a file that needs it."""
+    was = os.environ.get(FORCE)
+    os.environ[FORCE] = '1'
+    try:
+        # mmengine prints that it falls back on unpickling, which then fails.
+        with contextlib.redirect_stdout(None):
+            yield
+    finally:
+        os.environ.pop(FORCE)
+        if was is not None:
+            os.environ[FORCE] = was
 
 
 def save_weights(path: str | Path, state_dict: Mapping[str, Tensor], classes: list[str], task: int) -> None:

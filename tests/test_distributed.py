@@ -23,12 +23,12 @@ def tree(tmp_path_factory):
     return voc_tree(tmp_path_factory.mktemp('data') / 'voc', num_images=37)
 
 
-def command(tree, work_dir, processes, resume=False, **options):
+def command(tree, work_dir, processes, resume=False, tasks='0-1', **options):
     # At the usual learning rate this tiny network is chaotic: rounding alone would grow beyond any tolerance.
     options = {**tiny_options(tree), 'scenario.name': '19-1', 'memory.size': 10, 'train_cfg.max_epochs': 2,
                'model.decode_head.dropout_ratio': 0, 'train_dataloader.batch_size': 4,
                'optim_wrapper.optimizer.lr': .001, **options}
-    arguments = ['--work-dir', str(work_dir), *(['--resume'] if resume else []), '--cfg-options',
+    arguments = ['--work-dir', str(work_dir), '--tasks', str(tasks), *(['--resume'] if resume else []), '--cfg-options',
                  *(f'{key}={value}'.replace(' ', '') for key, value in options.items())]
     config = 'configs/ssul/voc_15-1_m.py'
     return [sys.executable, 'tools/train.py', config, *arguments] if processes == 1 else [
@@ -80,6 +80,16 @@ def one(tree, tmp_path_factory):
 def test_several_processes_equal_one(tree, one, tmp_path, processes):
     train(tree, tmp_path, processes)
     assert_same(one, tmp_path)
+
+
+def test_processes_share_the_feature_cache(tree, one, tmp_path):
+    """Batches of two shared unevenly: in some, all images are those of one process."""
+    cached = {'feature_cache.views': 1, 'incremental.train_cfg.max_epochs': 4, 'train_dataloader.batch_size': 2}
+    for processes, name in ((1, 'alone'), (2, 'shared')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'task_0').symlink_to(one / 'task_0')
+        train(tree, tmp_path / name, processes, tasks=1, **cached)
+    assert_same(tmp_path / 'alone', tmp_path / 'shared')
 
 
 def rank_of(pid, work_dir):

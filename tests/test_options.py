@@ -13,8 +13,10 @@ CONFIG = str(ROOT / 'configs/ssul/voc_15-1_m.py')
     ('scenario.order', list(range(1, 21))), ('scenario.setting', 'disjoint'),
     ('train_dataloader.dataset.pipeline.3.scale', (1, 1)), ('optim_wrapper.optimizer.nesterov', True),
     ('incremental', dict(train_cfg=dict(max_epochs=3))),
-    ('saliency', 'ground_truth'),
-    ('feature_cache', dict(views=2)),
+    ('incremental.train_cfg.max_epochs', 3), ('incremental.optim_wrapper.optimizer.lr', .05),
+    ('saliency', 'ground_truth'), ('feature_cache', dict(views=2)), ('feature_cache', None),
+    ('train_dataloader.batch_sampler.half_pass', True), ('train_dataloader.pin_memory', True),
+    ('test_dataloader.dataset.pipeline.2.size', None),
     ('train_dataloader.num_workers', 0), ('model.backbone.init_cfg', None), ('test_dataloader.batch_size', 1),
     ('train_dataloader.dataset.dataset.data_root', 'x'), ('checkpoint.interval', 2),
 ])
@@ -38,9 +40,13 @@ def test_a_typo_is_refused_with_the_nearest_name(key, near):
     assert near in str(error.value), str(error.value)
 
 
-def test_a_typo_inside_a_dict_is_refused():
-    with pytest.raises(InputError, match='max_epoch'):
-        read_config(CONFIG, {'train_cfg': dict(max_epoch=3)})
+@pytest.mark.parametrize('options', [
+    {'train_cfg': dict(max_epoch=3)}, {'incremental': dict(train_cfg=dict(max_epoch=3))},
+    {'incremental.train_cfg.max_epoch': 3},
+], ids=str)
+def test_a_typo_inside_a_group_is_refused(options):
+    with pytest.raises(InputError, match=r'did you mean train_cfg\.max_epochs'):
+        read_config(CONFIG, options)
 
 
 def test_a_group_is_no_value():

@@ -70,6 +70,14 @@ def test_processes_share_the_batches_of_one(num_new, num_exemplars, total, epoch
     assert len(set(keys)) == len(keys)  # no augmentation is ever repeated
 
 
+def test_with_views_every_process_keeps_to_its_images():
+    alone = [sorted(batch) for epoch in range(3) for batch in batches(10, 4, 4, epoch, views=2)]
+    shares = [[batch for epoch in range(3) for batch in batches(10, 4, 2, epoch, rank, 2, views=2)] for rank in (0, 1)]
+    assert [sorted(a + b) for a, b in zip(*shares, strict=True)] == alone
+    positions = [{position for batch in share for position, _ in batch} for share in shares]
+    assert not positions[0] & positions[1] and len(positions[0]) == len(positions[1]) == 7
+
+
 def test_a_resumed_epoch_goes_on_where_it_stopped():
     sampler = SimpleNamespace(dataset=SimpleNamespace(num_new=20, num_exemplars=5), epoch=2)
     replay = ReplayBatchSampler(sampler, 4)

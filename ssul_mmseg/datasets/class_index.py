@@ -4,8 +4,9 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 from mmengine.logging import print_log
@@ -217,11 +218,19 @@ def _scan_chunks(chunks: Sequence[Sequence[str]], workers: int) -> Iterator[np.n
         yield from map(_scan_chunk, chunks)
         return
     try:
-        with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=get_context('fork')) as pool:
+        with ProcessPoolExecutor(min(workers, len(chunks)), get_context('fork'), _end_with_parent) as pool:
             yield from pool.map(_scan_chunk, chunks)
     except BrokenProcessPool as error:
         raise InputError('a process that scans masks was killed, most often for lack of memory; free some, then run '
                          'again') from error
+
+
+def _end_with_parent() -> None:
+    """Let a worker process end with the one that started it: were that killed, it would wait for work for ever."""
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+    Thread(target=watch, daemon=True).start()
 
 
 def _scan_chunk(paths: Sequence[str]) -> np.ndarray:

@@ -7,6 +7,7 @@ data_root = 'data/camvid'
 train_dataloader = dict(
     batch_size=8,  # shared by all processes
     num_workers=0,
+    batch_sampler=dict(type='ReplayBatchSampler'),
     dataset=dict(
         type='TaskDataset',
         dataset=dict(

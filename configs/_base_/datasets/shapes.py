@@ -5,6 +5,7 @@ saliency = 'map'
 train_dataloader = dict(
     batch_size=16,  # shared by all processes
     num_workers=0,
+    batch_sampler=dict(type='ReplayBatchSampler'),
     dataset=dict(
         type='TaskDataset',
         dataset=dict(type='ShapesDataset', split='train'),

@@ -7,6 +7,7 @@ train_dataloader = dict(
     batch_size=32,  # shared by all processes
     num_workers=4,
     persistent_workers=True,
+    batch_sampler=dict(type='ReplayBatchSampler'),
     dataset=dict(
         type='TaskDataset',
         dataset=dict(
