@@ -1,0 +1,57 @@
+"""CamVid as it is, and its objects on a background."""
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import ROOT
+
+from ssul_mmseg.datasets.camvid import CLASSES, THINGS
+from ssul_mmseg.datasets.task_dataset import NO_CLASS, TaskDataset, build_source, label_table
+from ssul_mmseg.tasks import IGNORE, Scenario
+
+FOLDERS = dict(data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
+               ann_file='ImageSets/Segmentation/train.txt')
+
+
+@pytest.fixture
+def root(tmp_path):
+    """One photograph whose mask holds every class and an ignored pixel."""
+    for folder in ('JPEGImages', 'SegmentationClass', 'ImageSets/Segmentation'):
+        (tmp_path / folder).mkdir(parents=True)
+    Image.new('RGB', (4, 3)).save(tmp_path / 'JPEGImages/a.jpg')
+    mask = np.array([*range(11), 255], np.uint8).reshape(3, 4)
+    Image.fromarray(mask).save(tmp_path / 'SegmentationClass/a.png')
+    (tmp_path / 'ImageSets/Segmentation/train.txt').write_text('a\n')
+    return tmp_path
+
+
+def labels(root, kind, name, num_classes):
+    dataset = TaskDataset(
+        dict(type=kind, data_root=str(root), **FOLDERS), [dict(type='LoadImage'), dict(type='LoadLabels')],
+        dict(name=name, num_classes=num_classes), 0, index_cache=str(root))
+    return dataset.metainfo['classes'], dataset[0]['gt_seg_map'].flatten().tolist()
+
+
+def test_every_class_is_a_label_of_its_own(root):
+    names, found = labels(root, 'CamVidDataset', '6-1', 11)
+    assert names == ('background', *CLASSES) and found == [*range(1, 12), IGNORE]
+
+
+def test_stuff_is_background(root):
+    names, found = labels(root, 'CamVidThingsDataset', '3-1', 6)
+    assert names == ('background', *THINGS)
+    # sky, building, pole, road, pavement, tree, sign, fence, car, pedestrian, bicyclist, ignored
+    assert found == [0, 0, 1, 0, 0, 0, 2, 3, 4, 5, 6, IGNORE]
+
+
+def test_values_beyond_the_classes_are_none(root):
+    source = build_source(dict(type='CamVidDataset', data_root=str(root), **FOLDERS), test_mode=False)
+    table = label_table(source, Scenario('6-1', 11))
+    assert set(table[11:255]) == {NO_CLASS} and table[255] == IGNORE
+
+
+@pytest.mark.skipif(not (ROOT / 'data/camvid').exists(), reason='CamVid is not in data/camvid')
+def test_the_photographs_are_those_of_the_tutorial():
+    lists = Path(ROOT / 'data/camvid/ImageSets/Segmentation')
+    assert [len((lists / f'{split}.txt').read_text().split()) for split in ('train', 'val', 'test')] == [367, 101, 233]

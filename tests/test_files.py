@@ -1,0 +1,63 @@
+"""Files are written whole or not at all."""
+import errno
+import os
+
+import pytest
+
+from ssul_mmseg.errors import InputError
+from ssul_mmseg.files import digest, read_json, remove_leftovers, write_atomically, write_json, write_text
+
+
+def failing(error):
+    def write(file):
+        file.write(b'half')
+        raise error
+    return write
+
+
+def test_a_failure_while_writing_leaves_the_old_content_and_nothing_else(tmp_path):
+    path = tmp_path / 'a.json'
+    write_text(path, 'old')
+    with pytest.raises(KeyError):
+        write_atomically(path, failing(KeyError('x')))
+    with pytest.raises(InputError, match=r'cannot write .*a\.json \(No space left on device\).*--resume'):
+        write_atomically(path, failing(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    assert path.read_text() == 'old' and os.listdir(tmp_path) == ['a.json']
+
+
+def test_missing_folders_are_made_and_a_file_in_their_place_is_told(tmp_path):
+    write_text(tmp_path / 'a/b/c.txt', 'ä')
+    assert (tmp_path / 'a/b/c.txt').read_bytes() == 'ä'.encode()
+    with pytest.raises(InputError, match='cannot write'):
+        write_text(tmp_path / 'a/b/c.txt/d.txt', '')
+
+
+def test_json_round_trip_and_no_nan(tmp_path):
+    content = {'ä': [1, 2.5, None, True], 'b': {}}
+    write_json(tmp_path / 'a.json', content)
+    assert read_json(tmp_path / 'a.json') == content
+    with pytest.raises(ValueError, match='Out of range float'):
+        write_json(tmp_path / 'a.json', float('nan'))
+    assert read_json(tmp_path / 'a.json') == content
+
+
+@pytest.mark.parametrize('content', [b'', b'{"a": 1', b'\xff\xfe', b'[' * 100_000], ids=len)
+def test_what_is_no_json_is_named(tmp_path, content):
+    (tmp_path / 'a.json').write_bytes(content)
+    with pytest.raises(InputError, match=r'a\.json is not whole JSON'):
+        read_json(tmp_path / 'a.json')
+    with pytest.raises(InputError, match=r'cannot read .*b\.json'):
+        read_json(tmp_path / 'b.json')
+
+
+def test_leftovers_of_killed_processes_go_and_all_else_stays(tmp_path):
+    for name in ('.weights.pth.123.tmp', 'weights.pth', '.lock', '.weights.tmp'):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    remove_leftovers(tmp_path / 'nowhere')
+    assert sorted(os.listdir(tmp_path)) == ['.lock', '.weights.tmp', 'weights.pth']
+
+
+def test_digest_is_blake2b_of_128_bits():
+    assert digest(b'') == 'cae66941d9efbd404e4d88758ea67670'
+    assert digest(b'a') != digest(b'b')
