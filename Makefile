@@ -19,11 +19,15 @@ demo: $(VENV)/.installed  ## SSUL-M on the embedded data set, all tasks, ending 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 
+# A file of tests is one process's, as its tests share what they set up; each process computes on one core.
 test: lint  ## everything but the slow tests
-	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m pytest
+	PATH=$(CURDIR)/$(BIN):$$PATH OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-slow: $(VENV)/.installed  ## the slow tests
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m pytest -m slow
+
+soak: $(VENV)/.installed  ## a run killed at 30 moments, resumed, and compared with an undisturbed one
+	$(BIN)/python tools/soak.py --kills 30 --out work_dirs/soak
 
 clean:
 	rm -rf $(VENV) work_dirs build *.egg-info
