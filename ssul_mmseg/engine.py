@@ -2,13 +2,14 @@
 import contextlib
 import copy
 import fcntl
+import functools
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.error import URLError
+from pickle import UnpicklingError
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from mmengine.config import Config
@@ -17,17 +18,17 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmseg.registry import DATASETS
 
-from .errors import InputError
-from .files import read_json, remove_leftovers, write_json, write_text
+from .errors import InputError, machine_faults_told
+from .files import remove_leftovers, write_json, write_text
 from .hooks import MEMORY, RESULT, WEIGHTS, bare, task_dir
 from .loops import test_features
-from .report.collect import results_document, task_entry
+from .report.collect import read_entry, results_document, task_entry
 from .report.tables import scenario_table
 from .resume import check_same_run, set_torn_aside
 from .tasks import Scenario
-from .weights import load_weights
+from .weights import load_weights, nothing_unpickled
 
-T = TypeVar('T')
+P, T = ParamSpec('P'), TypeVar('T')
 
 
 class TaskRunner(Runner):
@@ -37,22 +38,46 @@ class TaskRunner(Runner):
         """Build the logger; only warnings and errors reach the console."""
         logger = super().build_logger(log_level, log_file, **kwargs)
         for handler in logger.handlers:
-            if not isinstance(handler, logging.FileHandler):
+            if isinstance(handler, logging.FileHandler):
+                # On a full disk every line would print a traceback; what matters fails by itself.
+                handler.handleError = lambda record: None
+            else:
                 handler.setLevel(logging.WARNING)
         return logger
 
     def _init_model_weights(self) -> None:
         """Initialise the weights; a pretrained file that cannot be had is told in one sentence."""
+        trusted = self.cfg.get('trust_pickled_weights')
         try:
-            super()._init_model_weights()
-        except (OSError, URLError, RuntimeError) as error:
+            with contextlib.nullcontext() if trusted else nothing_unpickled():
+                super()._init_model_weights()
+        except Exception as error:  # a damaged file raises almost anything
             init_cfg = bare(self.model).backbone.init_cfg
             if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
                 raise
-            raise InputError(
-                f'the pretrained weights {init_cfg["checkpoint"]!r} cannot be loaded ({str(error).splitlines()[0]}); '
-                'put the file somewhere and set model.backbone.init_cfg.checkpoint to its path, or set '
-                'model.backbone.init_cfg=None to start from scratch') from error
+            file = init_cfg['checkpoint']
+            if isinstance(error, UnpicklingError) and not trusted:
+                raise InputError(f'the pretrained weights {file!r} are damaged, or hold more than tensors and are not '
+                                 'loaded, because unpickling them could run code; if you trust who made them, add '
+                                 '--trust-pickled-weights') from error
+            fault = (str(error) or type(error).__name__).splitlines()[0]
+            raise InputError(f'the pretrained weights {file!r} cannot be loaded ({fault}); put the file somewhere and '
+                             'set model.backbone.init_cfg.checkpoint to its path, or set model.backbone.init_cfg=None '
+                             'to start from scratch') from error
+
+
+def config_faults_told(use: Callable[Concatenate[Config, P], T]) -> Callable[Concatenate[Config, P], T]:
+    """Decorate what uses a config: any error of the many classes it names becomes one sentence."""
+    @functools.wraps(use)
+    def told(cfg: Config, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return use(cfg, *args, **kwargs)
+        except (InputError, OSError, MemoryError, torch.cuda.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise InputError(f'the config {cfg.filename} cannot be used ({type(error).__name__}: {error}); correct it, '
+                             'or the --cfg-options') from error
+    return told
 
 
 def scenario_args(cfg: Config) -> dict:
@@ -60,6 +85,24 @@ def scenario_args(cfg: Config) -> dict:
     return {key: value for key, value in cfg.scenario.items() if key != 'setting'}
 
 
+@config_faults_told
+def scenario_of(cfg: Config) -> Scenario:
+    """The config's scenario."""
+    return Scenario(**scenario_args(cfg))
+
+
+@config_faults_told
+def task_runner(cfg: Config) -> TaskRunner:
+    """Build all that a task's config describes, before anything is trained."""
+    runner = TaskRunner.from_cfg(cfg)
+    train_loop, _ = runner.train_loop, runner.test_loop  # they are built when they are asked for
+    if train_loop is not None:
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers or [])
+    return runner
+
+
+@config_faults_told
 def task_config(cfg: Config, task: int) -> Config:
     """The config of one task: the only code that edits a config.
 
@@ -70,6 +113,10 @@ def task_config(cfg: Config, task: int) -> Config:
     Returns:
         A config of which mmengine's ``Runner`` trains and tests the task.
     """
+    for key in ('load_from', 'resume'):
+        if cfg.get(key):
+            raise InputError(f'{key} is set, but every task starts from the weights of the task before; remove it, and '
+                             'set model.backbone.init_cfg for pretrained weights, or add --resume to go on with a run')
     cfg = copy.deepcopy(cfg)
     if task > 0:
         cfg.merge_from_dict(cfg.get('incremental', {}))
@@ -150,7 +197,8 @@ def learned_iou(work_dir: str, scenario: Scenario, task: int, classes: Sequence[
     for earlier in range(task):
         path = task_dir(work_dir, earlier) / RESULT
         if path.is_file():
-            entry = read_json(path)
+            known = classes[:scenario.tasks[earlier].stop]
+            entry = read_entry(path, earlier, known)
             iou.update({classes[label]: entry['IoU'][classes[label]] for label in scenario.tasks[earlier]})
     return iou
 
@@ -169,11 +217,11 @@ def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool =
     Raises:
         InputError: bad config, data or earlier files; nothing was overwritten.
     """
-    scenario = Scenario(**scenario_args(cfg))
+    scenario = scenario_of(cfg)
     tasks = range(len(scenario.tasks)) if tasks is None else tasks
     for task in tasks:
         scenario.check_task(task)
-    with on_main_process_only(lambda: _locked(cfg.work_dir)):
+    with machine_faults_told(cfg.work_dir), on_main_process_only(lambda: _locked(cfg.work_dir)):
         on_main_process(lambda: _prepare(cfg, tasks, resume))
         try:
             for task in tasks:
@@ -196,7 +244,7 @@ def run_task(cfg: Config, task: int) -> None:
     else:
         if is_main_process():
             result.unlink(missing_ok=True)  # of weights that are no more
-        runner = TaskRunner.from_cfg(config)
+        runner = task_runner(config)
         runner.train()
         metrics = runner.test()
         dataset = runner.train_dataloader.dataset
@@ -210,14 +258,19 @@ def run_task(cfg: Config, task: int) -> None:
 def load_task_weights(runner: Runner, cfg: Config, task: int) -> None:
     """Load a learned task's weights into a runner's model."""
     classes = _class_names(cfg)
-    scenario = Scenario(**scenario_args(cfg))
-    weights = load_weights(Path(cfg.work_dir) / WEIGHTS, [classes[label] for label in scenario.seen(task)], task)
-    bare(runner.model).load_state_dict(weights)
+    scenario = scenario_of(cfg)
+    path = Path(cfg.work_dir) / WEIGHTS
+    weights = load_weights(path, [classes[label] for label in scenario.seen(task)], task)
+    try:
+        bare(runner.model).load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f'{path} does not fit the network of the config {cfg.filename}; give the config that was '
+                         'trained') from error
 
 
 def learned_tasks(cfg: Config) -> list[int]:
     """Tasks of which the work dir holds weights."""
-    tasks = range(len(Scenario(**scenario_args(cfg)).tasks))
+    tasks = range(len(scenario_of(cfg).tasks))
     return [task for task in tasks if (task_dir(cfg.work_dir, task) / WEIGHTS).is_file()]
 
 
@@ -235,24 +288,26 @@ def test_task(cfg: Config, task: int) -> dict:
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
         cfg.pop(key, None)
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] == 'ProgressHook']
-    runner = TaskRunner.from_cfg(cfg)
-    load_task_weights(runner, cfg, task)
-    return runner.test()
+    with machine_faults_told(cfg.work_dir):
+        runner = task_runner(cfg)
+        load_task_weights(runner, cfg, task)
+        return runner.test()
 
 
 def write_results(cfg: Config) -> dict:
     """Collect the tasks' results into results.json and results.md; returns the document."""
-    scenario = Scenario(**scenario_args(cfg))
-    paths = [task_dir(cfg.work_dir, task) / RESULT for task in range(len(scenario.tasks))]
+    scenario = scenario_of(cfg)
+    paths = {task: task_dir(cfg.work_dir, task) / RESULT for task in range(len(scenario.tasks))}
     document = results_document(
         config=str(cfg.filename), dataset=cfg.dataset_name, scenario=scenario,
         setting=cfg.scenario.get('setting', 'overlapped'), method=cfg.method, seed=cfg.randomness.seed,
-        tasks=[read_json(path) for path in paths if path.is_file()])
+        tasks=[read_entry(path, task) for task, path in paths.items() if path.is_file()])
     write_json(Path(cfg.work_dir) / 'results.json', document)
     write_text(Path(cfg.work_dir) / 'results.md', scenario_table(document))
     return document
 
 
+@config_faults_told
 def _prepare(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
     """Find what is wrong with config, data and earlier files before any training."""
     check_same_run(cfg, tasks, resume)
@@ -264,8 +319,9 @@ def _prepare(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
         raise InputError(f'task {tasks[0]} starts from task {tasks[0] - 1}, whose weights are not in {cfg.work_dir}; '
                          f'train the tasks before it first')
     for task in tasks:
-        dataset = {**task_config(cfg, task).train_dataloader.dataset, 'memory': None}
-        DATASETS.build(dataset)
+        config = task_config(cfg, task)
+        DATASETS.build({**config.train_dataloader.dataset, 'memory': None})[0]
+    DATASETS.build(config.test_dataloader.dataset)[0]
 
 
 def _is_there(cfg: Config, task: int, *names: str) -> bool:

@@ -1,6 +1,10 @@
 """The one error type that users meet."""
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
+
+# What Python, PyTorch on CPUs and PyTorch on GPUs say.
+OUT_OF_MEMORY = ('MemoryError', "can't allocate memory", 'out of memory')
 
 
 class InputError(ValueError):
@@ -12,7 +16,7 @@ class InputError(ValueError):
     @property
     def sentence(self) -> str:
         """The sentence alone, also where a data-loader worker has wrapped it into its own traceback."""
-        return str(self).rstrip().rpartition(f'{type(self).__name__}: ')[2]
+        return ' '.join(str(self).rpartition(f'{type(self).__name__}: ')[2].split())
 
     @property
     def fault(self) -> str:
@@ -21,15 +25,25 @@ class InputError(ValueError):
 
 
 @contextlib.contextmanager
-def machine_faults_told() -> Iterator[None]:
-    """Tell in a sentence what a machine does to a run: a file it cannot read or write, a worker process it kills."""
+def machine_faults_told(folder: str | Path) -> Iterator[None]:
+    """Tell in a sentence what the machine does to a run: it cannot write a file, is out of memory, kills a process.
+
+    Args:
+        folder: where the run writes.
+    """
     try:
         yield
     except OSError as error:
-        raise InputError(f'{error.filename or "a file"} cannot be read or written ({error.strerror or error}); what was '
-                         'saved before is whole: free space or repair it, then run again with --resume') from error
-    except RuntimeError as error:
-        if not str(error).startswith('DataLoader worker'):
-            raise
-        raise InputError(f'a process that loads images died ({str(error).strip(" .")}), most often for lack of memory; '
-                         'free some or lower train_dataloader.num_workers, then run again with --resume') from error
+        raise InputError(f'{error.filename or f"a file in {folder}"} cannot be read or written '
+                         f'({error.strerror or error}); what was saved before is whole: free space or repair it, then '
+                         'run again with --resume') from error
+    except (MemoryError, RuntimeError) as error:
+        fault = (str(error) or 'MemoryError').strip().splitlines()[0]
+        if fault.startswith('DataLoader worker'):
+            raise InputError(f'a process that loads images died ({fault}), most often for lack of memory; free some or '
+                             'lower train_dataloader.num_workers, then run again with --resume') from error
+        if any(sign in fault for sign in OUT_OF_MEMORY):
+            raise InputError(f'memory is full ({fault}); free some or lower feature_cache.limit, then run again with '
+                             '--resume, or start in another --work-dir with a lower train_dataloader.batch_size'
+                             ) from error
+        raise

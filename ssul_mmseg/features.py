@@ -1,4 +1,5 @@
 """Features of a frozen trunk, computed once and kept: in memory, or in a file mapped into it."""
+import contextlib
 import logging
 import os
 from collections.abc import Hashable, Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from torch import Tensor
 
@@ -15,6 +17,9 @@ from .errors import InputError
 LOCATIONS = ('memory', 'disk')
 DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16, 'float32': torch.float32}
 ALIGNMENT = 64
+# Files of the limit that a container or a job scheduler sets, and of what is used: control groups of both versions.
+MEMORY_GROUPS = [('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory.current'),
+                 ('/sys/fs/cgroup/memory/memory.limit_in_bytes', '/sys/fs/cgroup/memory/memory.usage_in_bytes')]
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class FeatureCache:
         dtype: 'float16', 'bfloat16' or 'float32'. Features are rounded to it on every use, the first one included, so
             that results do not depend on what is cached.
         location: 'memory', or 'disk', a file of its own that :meth:`close` removes.
-        limit: gigabytes (10^9 bytes) it may take; None: half of the free memory or disk.
+        limit: gigabytes (10^9 bytes) it may take; None: half of the free memory or disk, shared by all processes.
         folder: where the file of location 'disk' lies.
     """
 
@@ -51,7 +56,7 @@ class FeatureCache:
             raise InputError(f'feature_cache.dtype is {dtype!r}; choose one of {", ".join(DTYPES)}')
         self.dtype = DTYPES[dtype]
         self.path = Path(folder, f'features_{os.getpid()}.bin') if location == 'disk' else None
-        self.limit = int(limit * 1e9) if limit is not None else self._free_bytes() // 2
+        self.limit = int(limit * 1e9) if limit is not None else self._free_bytes() // (2 * get_world_size())
         self.used = 0
         self.full = False
         self._entries: dict[Hashable, Entry] = {}
@@ -63,7 +68,11 @@ class FeatureCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             status = os.statvfs(self.path.parent)
             return status.f_bavail * status.f_frsize
-        return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+        free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+        for limit, used in MEMORY_GROUPS:
+            with contextlib.suppress(OSError, ValueError):  # there is no such group, or no limit ('max')
+                free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
+        return max(0, free)
 
     def _map_file(self) -> Tensor:
         """Map a file of ``limit`` bytes; they are reserved, as a full disk would otherwise kill the process later."""

@@ -72,7 +72,9 @@ def read_json(path: str | Path) -> Any:
         InputError: the file is missing, torn, or no JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding='utf-8'))
+        content = json.loads(Path(path).read_text(encoding='utf-8'))
+        json.dumps(content, ensure_ascii=False).encode()  # JSON can hold halves of characters, which nothing can write
+        return content
     except OSError as error:
         raise InputError(f'cannot read {path} ({error.strerror or error})') from error
     except (ValueError, RecursionError) as error:

@@ -83,9 +83,9 @@ class IncrementalTaskHook(Hook):
             dataset, sampler = runner.train_dataloader.dataset, runner.train_dataloader.batch_sampler
             keys = sampler.batch(*divmod(runner.iter, len(sampler)))
             images = ', '.join(dataset.image_id(dataset.image_at(position)) for position, _ in keys)
-            raise InputError(f'the loss of task {self.task} is {loss} at iteration {runner.iter} on the images {images}; '
-                             'what was saved before is whole: correct these images and run again with --resume, or '
-                             'start in another --work-dir with a lower optim_wrapper.optimizer.lr')
+            raise InputError(f'the loss of task {self.task} is {loss} at iteration {runner.iter} on the images '
+                             f'{images}; what was saved before is whole: correct these images and run again with '
+                             '--resume, or start in another --work-dir with a lower optim_wrapper.optimizer.lr')
 
     def after_train(self, runner: Runner) -> None:
         """Check the freeze, then write memory and weights; the weights come last, as they mark the task as learned."""

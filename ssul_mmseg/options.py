@@ -1,12 +1,12 @@
 """Options of the command line: a config with its ``--cfg-options``, of which none may be a typo."""
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import Registry, init_default_scope
 from mmengine.runner import Runner
 from mmseg import registry as registries
@@ -52,10 +52,38 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
     if missing or 'name' not in cfg.scenario:
         raise InputError(f'config {path} is not of a scenario: {(missing or ["scenario.name"])[0]} is missing; '
                          'start from one in configs/ssul')
-    for key, value in (options or {}).items():
-        check_option(cfg, key, value)
-        cfg.merge_from_dict({key: value})
+    set_options(cfg, options or {})
     return cfg
+
+
+def set_options(cfg: Config, options: Mapping[str, Any]) -> None:
+    """Change values of a config.
+
+    Args:
+        cfg: the config.
+        options: dotted key to value.
+
+    Raises:
+        InputError: an option does not exist.
+    """
+    for key, value in options.items():
+        check_option(cfg, key, value)
+        _set(cfg, key.split('.'), value)
+
+
+def _set(part: Config | ConfigDict | list, path: Sequence[str], value: Any) -> None:
+    """Set a value, or those of a dict; mmengine's merging fails where None stands, and in lists of plain values."""
+    name = int(path[0]) if isinstance(part, list) else path[0]
+    child = _child(part, path[0])
+    if len(path) > 1:
+        if child is None:
+            part[name] = ConfigDict()
+        _set(part[name], path[1:], value)
+    elif isinstance(value, dict) and isinstance(child, dict):
+        for key, inner in value.items():
+            _set(child, [key], inner)
+    else:
+        part[name] = value
 
 
 def check_option(cfg: Config, key: str, value: Any) -> None:
@@ -74,14 +102,17 @@ def check_option(cfg: Config, key: str, value: Any) -> None:
         valid = valid_keys(part, parts[:depth])
         if name not in valid:
             near = difflib.get_close_matches(name, valid, 1, cutoff=0.4)
-            known = f'did you mean {".".join([*parts[:depth], near[0]])}?' if near else f'known: {", ".join(valid)}'
+            known = f'known: {", ".join(valid)}' if valid else 'it is a value'
+            known = f'did you mean {".".join([*parts[:depth], near[0]])}?' if near else known
             raise InputError(f'option {key}: there is no {name!r}' +
                              (f' in {".".join(parts[:depth])}' if depth else '') + f'; {known}')
         part = _child(part, name)
     group = isinstance(part, dict) or key in OWN_PARTS or key == 'incremental'
-    if group and not isinstance(value, dict) and value is not None:
+    if group and not isinstance(value, dict) and (value is not None or parts[-1].isdigit()):
         raise InputError(f'option {key} is a group of values, not {value!r}; set one of them, such as '
                          f'{key}.{valid_keys(part, parts)[0]}=...')
+    if not group and isinstance(value, dict) and part is not None:
+        raise InputError(f'option {key} is a value such as {part!r}, not a group of values')
     if group and value is not None:
         for name, child in value.items():
             check_option(cfg, f'{key}.{name}', child)
@@ -90,7 +121,7 @@ def check_option(cfg: Config, key: str, value: Any) -> None:
 def valid_keys(part: Any, path: Iterable[str]) -> list[str]:
     """Keys that a part of a config may have: those it has, and the arguments of what it builds."""
     path = list(path)
-    if isinstance(part, list | tuple):
+    if isinstance(part, list):
         return [str(i) for i in range(len(part))]
     keys = set(part) if isinstance(part, Mapping) else set()
     if not path:
@@ -125,6 +156,6 @@ def arguments_of(type_name: str) -> set[str]:
 
 def _child(part: Any, name: str) -> Any:
     """What a key names, or nothing where only an argument's default stands."""
-    if isinstance(part, list | tuple):
+    if isinstance(part, list):
         return part[int(name)]
-    return part.get(name) if isinstance(part, Mapping) else None
+    return part.get(name) if isinstance(part, Mapping | Config) else None

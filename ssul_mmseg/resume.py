@@ -27,7 +27,7 @@ READERS = {WEIGHTS: load_state, MEMORY: ExemplarMemory.read, RESULT: read_json, 
            PREVIOUS: load_state}
 # What may differ between the parts of a run: where it writes, what it shows, how data reach it.
 FREE_KEYS = ('work_dir', 'filename', 'launcher', 'resume', 'log_level', 'log_processor', 'visualizer', 'vis_backends',
-             'checkpoint', 'default_hooks', 'env_cfg')
+             'checkpoint', 'default_hooks', 'env_cfg', 'trust_pickled_weights')
 FREE_ENDINGS = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
 
 
@@ -48,9 +48,14 @@ def check_same_run(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
         write_json(path, now)
         return
     was = read_json(path)
-    differing = sorted(key for key in {*was, *now} if was.get(key) != now.get(key))
+    if not isinstance(was, dict):
+        raise InputError(f'{path} does not hold the config of a run; choose another --work-dir')
+    # None is a value of its own: model.tau=None is no default.
+    both = [(key, *(repr(config[key]) if key in config else 'not set' for config in (was, now)))
+            for key in sorted({*was, *now})]
+    differing = [f'{key}: {old}, now {new}' for key, old, new in both if old != new]
     if differing:
-        shown = '; '.join(f'{key}: {was.get(key)!r}, now {now.get(key)!r}' for key in differing[:5])
+        shown = '; '.join(differing[:5])
         raise InputError(f'the run in {work_dir} had another config ({shown}{"; ..." if len(differing) > 5 else ""}); '
                          'use that config, or choose another --work-dir')
 
@@ -105,7 +110,12 @@ class CheckpointResumeHook(Hook):
         paths = (Path(runner.work_dir) / name for name in (CHECKPOINT, PREVIOUS))
         path = next((path for path in paths if path.exists()), None)
         if path:
-            self._restore(runner, load_state(path))
+            state = load_state(path)
+            try:
+                self._restore(runner, state)
+            except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+                raise InputError(f'{path} is no checkpoint of this task; delete it and run again with '
+                                 '--resume') from error
 
     def _restore(self, runner: Runner, state: dict[str, Any]) -> None:
         """Put the runner where the checkpoint was taken."""

@@ -44,6 +44,8 @@ class Scenario:
         match = re.fullmatch(r'([1-9]\d{0,5})-([1-9]\d{0,5})', str(self.name))
         if match is None:
             raise InputError(f"scenario {self.name!r} is not of the form '<base>-<increment>', such as '15-1'")
+        if type(self.num_classes) is not int or not 0 < self.num_classes < 10**6:
+            raise InputError(f'scenario.num_classes is {self.num_classes!r}; it is a number of classes, 1 to 999999')
         base, increment = int(match[1]), int(match[2])
         new = self.num_classes - base
         if new < 0:
@@ -52,6 +54,8 @@ class Scenario:
         if new % increment:
             raise InputError(f"scenario '{self.name}' does not fit {self.num_classes} classes: the {new} after the "
                              f'base cannot be learned {increment} at a time; choose an increment that divides {new}')
+        if not isinstance(self.order, Sequence | None):
+            raise InputError(f'scenario.order is {self.order!r}; it is a list of class ids in the order of learning')
         order = tuple(range(1, self.num_classes + 1)) if self.order is None else tuple(self.order)
         if not all(type(i) is int for i in order) or sorted(order) != list(range(1, self.num_classes + 1)):
             raise InputError(f'the class order of scenario {self.name!r} must hold every id from 1 to '
@@ -116,7 +120,7 @@ def _permutation_fault(order: Sequence[object], num_classes: int) -> str:
     expected = range(1, num_classes + 1)
     faults = {
         'missing': [i for i in expected if i not in order],
-        'repeated': sorted({i for i in order if order.count(i) > 1}, key=str),
+        'repeated': [i for i in expected if order.count(i) > 1],
         'not a class id': [i for i in order if isinstance(i, bool) or i not in expected],
     }
-    return '; '.join(f'{name}: {", ".join(map(str, ids))}' for name, ids in faults.items() if ids)
+    return '; '.join(f'{name}: {", ".join(map(repr, ids))}' for name, ids in faults.items() if ids)

@@ -7,11 +7,14 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms import LoadImageFromFile as LoadImageFromFileBase
 from mmseg.registry import TRANSFORMS
+from PIL import Image
 
 from .datasets.masks import read_mask
 from .errors import InputError
 from .tasks import BACKGROUND, IGNORE, UNKNOWN
 
+DEEP_MODES = ('I', 'F')
+"""How Pillow's modes of more than 8 bits a channel begin."""
 SALIENCY = ('map', 'ground_truth', 'all')
 
 
@@ -26,6 +29,9 @@ class LoadImage(LoadImageFromFileBase):
         """Add ``img`` (H, W, 3) uint8 BGR, ``img_shape`` and ``ori_shape``."""
         path = results['img_path']
         try:
+            with Image.open(path) as image:
+                if image.mode.startswith(DEEP_MODES):
+                    raise ValueError(f'it is {image.mode}, of more than 8 bits a channel')  # Pillow would cut them off
             return super().transform(results)
         except FileNotFoundError as error:
             raise InputError(f'image {path} is missing; restore it or remove it from the image list') from error

@@ -31,8 +31,9 @@ def load_state(path: str | Path) -> dict[str, Any]:
         InputError: the file is missing, torn, or holds more than tensors and plain values.
     """
     try:
-        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
-            if archive.testzip():
+        with zipfile.ZipFile(path) as archive:
+            # torch does not look at the checksums, and reads nothing, silently, from what is marked as a folder.
+            if archive.testzip() or any(entry.external_attr for entry in archive.infolist()):
                 raise zipfile.BadZipFile('a checksum differs')
         state = torch.load(path, map_location='cpu', weights_only=True)
     except FileNotFoundError as error:
@@ -88,7 +89,9 @@ def load_weights(path: str | Path, classes: list[str], task: int) -> dict[str, T
     """
     state = load_state(path)
     meta, weights = state.get('meta'), state.get('state_dict')
-    if not isinstance(meta, dict) or not isinstance(weights, dict) or 'classes' not in meta or 'task' not in meta:
+    if not (isinstance(meta, dict) and isinstance(weights, dict) and isinstance(meta.get('classes'), list)
+            and isinstance(meta.get('task'), int)
+            and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items())):
         raise InputError(f'{path} is not the weights of a task; train task {task} again')
     if meta['task'] != task or meta['classes'] != list(classes):
         raise InputError(f'{path} is of task {meta["task"]} and the classes {_shortened(meta["classes"])}, but task '

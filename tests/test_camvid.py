@@ -1,5 +1,5 @@
 """CamVid as it is, and its objects on a background."""
-from pathlib import Path
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -12,6 +12,8 @@ from ssul_mmseg.tasks import IGNORE, Scenario
 
 FOLDERS = dict(data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
                ann_file='ImageSets/Segmentation/train.txt')
+CAMVID = ROOT / 'data/camvid'
+real = pytest.mark.skipif(not CAMVID.exists(), reason='CamVid is not in data/camvid')
 
 
 @pytest.fixture
@@ -26,11 +28,15 @@ def root(tmp_path):
     return tmp_path
 
 
-def labels(root, kind, name, num_classes):
-    dataset = TaskDataset(
+def dataset(root, kind, name, num_classes, cache, **scenario):
+    return TaskDataset(
         dict(type=kind, data_root=str(root), **FOLDERS), [dict(type='LoadImage'), dict(type='LoadLabels')],
-        dict(name=name, num_classes=num_classes), 0, index_cache=str(root))
-    return dataset.metainfo['classes'], dataset[0]['gt_seg_map'].flatten().tolist()
+        dict(name=name, num_classes=num_classes, **scenario), 0, index_cache=str(cache))
+
+
+def labels(root, *arguments):
+    built = dataset(root, *arguments, root)
+    return built.metainfo['classes'], built[0]['gt_seg_map'].flatten().tolist()
 
 
 def test_every_class_is_a_label_of_its_own(root):
@@ -45,13 +51,32 @@ def test_stuff_is_background(root):
     assert found == [0, 0, 1, 0, 0, 0, 2, 3, 4, 5, 6, IGNORE]
 
 
+@pytest.mark.parametrize('arguments', [('CamVidDataset', '6-1', 11), ('CamVidThingsDataset', '3-1', 6)])
+def test_colours_go_with_their_names(root, arguments):
+    metainfo = dataset(root, *arguments, root).metainfo
+    colours = dict(zip(metainfo['classes'], metainfo['palette'], strict=True))
+    assert colours['background'] == [0, 0, 0] and colours['pole'] == [192, 192, 128]
+    assert colours['car'] == [64, 0, 128] and colours['bicyclist'] == [0, 128, 192]
+
+
 def test_values_beyond_the_classes_are_none(root):
     source = build_source(dict(type='CamVidDataset', data_root=str(root), **FOLDERS), test_mode=False)
     table = label_table(source, Scenario('6-1', 11))
     assert set(table[11:255]) == {NO_CLASS} and table[255] == IGNORE
 
 
-@pytest.mark.skipif(not (ROOT / 'data/camvid').exists(), reason='CamVid is not in data/camvid')
+@real
 def test_the_photographs_are_those_of_the_tutorial():
-    lists = Path(ROOT / 'data/camvid/ImageSets/Segmentation')
+    lists = CAMVID / 'ImageSets/Segmentation'
     assert [len((lists / f'{split}.txt').read_text().split()) for split in ('train', 'val', 'test')] == [367, 101, 233]
+
+
+@real
+@pytest.mark.parametrize('kind, names', [('CamVidDataset', CLASSES), ('CamVidThingsDataset', THINGS)])
+def test_every_class_is_found_in_the_photographs_that_are_listed_for_it(tmp_path, kind, names):
+    built = dataset(CAMVID, kind, f'{len(names)}-1', len(names), tmp_path)
+    found = {built.metainfo['classes'][label]: len(images) for label, images in built.images_by_class().items()}
+    # Each line: an image and the mask values in it.
+    lines = (CAMVID / 'ImageSets/Segmentation/train_cls.txt').read_text().splitlines()
+    listed = Counter(CLASSES[int(value)] for line in lines for value in line.split()[1:])
+    assert found == {name: listed[name] for name in names} and found['bicyclist'] < found['car']

@@ -1,6 +1,8 @@
 import os
 import shutil
 import time
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -320,3 +322,21 @@ def test_first_missing_mask_is_named(masks, tmp_path):
     os.remove(masks[1])
     with pytest.raises(InputError, match=r'1\.png is missing'):
         ClassIndex.load(masks, tmp_path / 'index.npz')
+
+
+def test_workers_end_with_a_killed_scan(many_masks, tmp_path, monkeypatch):
+    def hanging(path):
+        (tmp_path / f'worker_{os.getpid()}').touch()
+        time.sleep(60)
+    monkeypatch.setattr(class_index, 'read_mask', hanging)
+    scan = get_context('fork').Process(target=ClassIndex.load, args=(many_masks, tmp_path / 'index.npz', 2))
+    scan.start()
+    deadline = time.monotonic() + 30
+    while len(workers := list(tmp_path.glob('worker_*'))) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(.01)
+    scan.kill()
+    scan.join()
+    while any(Path('/proc', worker.name.removeprefix('worker_')).exists() for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(.01)

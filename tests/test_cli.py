@@ -1,31 +1,65 @@
 """Arguments, exit codes and messages of the tools."""
 import os
+import runpy
 import signal
+import socket
 import subprocess
 import sys
 
 import pytest
+import torch.distributed
 from tiny import ROOT
 
 from ssul_mmseg import cli
 from ssul_mmseg.errors import InputError
+
+CONFIG = 'configs/ssul/voc_15-1.py'
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """Signals and variables as they were."""
+    for name in ('LOCAL_RANK', 'RANK', 'WORLD_SIZE'):
+        monkeypatch.setenv(name, '')
+        monkeypatch.delenv(name)
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
 
 
 def tool(*arguments):
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
+def ended(capsys, main, resume_command=None):
+    """Exit code and error stream of a tool with this ``main``."""
+    with pytest.raises(SystemExit) as end:
+        cli.run(main, resume_command)
+    return end.value.code, capsys.readouterr().err
+
+
+def raising(error):
+    def main(argv):
+        raise error
+    return main
+
+
 def test_an_unknown_option_is_refused_with_the_nearest_name_and_nothing_is_written(tmp_path):
-    done = tool('tools/train.py', 'configs/ssul/voc_15-1.py', '--work-dir', str(tmp_path / 'run'), '--cfg-options',
-                'model.taw=0.5')
-    assert done.returncode == 2 and not (tmp_path / 'run').exists()
+    done = tool('tools/train.py', CONFIG, '--work-dir', str(tmp_path / 'run'), '--cfg-options', 'model.taw=0.5')
+    assert done.returncode == 2 and done.stdout == '' and not (tmp_path / 'run').exists()
     assert done.stderr == "error: option model.taw: there is no 'taw' in model; did you mean model.tau?\n"
 
 
-@pytest.mark.parametrize('name', ['train', 'test', 'compare', 'benchmark'])
-def test_help(name):
-    done = tool(f'tools/{name}.py', '--help')
-    assert done.returncode == 0 and 'usage' in done.stdout
+def test_help_of_a_process():
+    done = tool('tools/test.py', '--help')
+    assert done.returncode == 0 and 'usage' in done.stdout and done.stderr == ''
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'tools').glob('*.py')), ids=lambda path: path.stem)
+def test_help(path, capsys):
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(path))['main'](['--help'])
+    assert end.value.code == 0 and 'usage' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('arguments', [[], ['a', '--tasks'], ['a', '--unknown']], ids=str)
@@ -35,30 +69,78 @@ def test_wrong_arguments_are_one_line(arguments, capsys):
     parser.add_argument('--tasks')
     with pytest.raises(SystemExit) as end:
         parser.parse_args(arguments)
-    assert end.value.code == 2 and capsys.readouterr().err.count('\n') == 1
+    messages = capsys.readouterr().err
+    assert end.value.code == 2 and messages.count('\n') == 1 and messages.endswith('; see train.py --help\n')
 
 
-def test_bad_input_is_one_sentence_and_exit_code_2(capsys):
-    def main(argv):
-        raise InputError('mask a.png is empty; replace it')
-    with pytest.raises(SystemExit) as end:
-        cli.run(main)
-    assert end.value.code == 2 and capsys.readouterr().err == 'error: mask a.png is empty; replace it\n'
+def test_bad_input_is_one_sentence_and_exit_code_2(capsys, monkeypatch):
+    sentence = 'mask a.png is empty; replace it'
+    assert ended(capsys, raising(InputError(sentence))) == (2, f'error: {sentence}\n')
+    worker = f'Caught InputError in DataLoader worker process 0.\nTraceback:\n...\nssul_mmseg.InputError: {sentence}\n'
+    assert ended(capsys, raising(InputError(worker))) == (2, f'error: {sentence}\n')
+    monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)  # where a half-drawn line may stand
+    assert ended(capsys, raising(InputError(sentence))) == (2, f'\nerror: {sentence}\n')
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_tells_how_to_go_on(number, capsys):
-    with pytest.raises(SystemExit) as end:
-        cli.run(lambda argv: os.kill(os.getpid(), number), lambda: 'python tools/train.py c.py --resume')
-    assert end.value.code == 130
-    assert capsys.readouterr().err == 'stopped; go on with: python tools/train.py c.py --resume\n'
+    def main(argv):
+        # Without a handler of its own the signal would end the tests.
+        assert callable(signal.getsignal(number))
+        os.kill(os.getpid(), number)
+    assert ended(capsys, main, lambda: 'python c.py --resume') == (130, 'stopped; go on with: python c.py --resume\n')
+    assert ended(capsys, main) == (130, 'stopped\n')
+
+
+def test_the_command_to_go_on_is_this_one_with_resume(monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['tools/train.py', 'c.py', '--resume', '--work-dir', 'a b'])
+    train = runpy.run_path(str(ROOT / 'tools/train.py'))
+    assert train['resume_command']() == "python tools/train.py c.py --work-dir 'a b' --resume"
+
+
+def test_tasks_are_one_or_a_range_with_both_ends():
+    parse_tasks = runpy.run_path(str(ROOT / 'tools/train.py'))['parse_tasks']
+    assert parse_tasks('3') == range(3, 4) and parse_tasks('0-3') == range(4) and parse_tasks('2-2') == range(2, 3)
+    for text in ('3-2', '-1', '1-', 'all', '1,2', ' 1', '1\n'):
+        with pytest.raises(InputError, match='--tasks'):
+            parse_tasks(text)
 
 
 def test_other_errors_keep_their_traceback():
-    def main(argv):
-        raise ZeroDivisionError
     with pytest.raises(ZeroDivisionError):
-        cli.run(main)
+        cli.run(raising(ZeroDivisionError()))
+
+
+def parsed(*arguments):
+    parser = cli.Parser()
+    parser.add_argument('config')
+    cli.add_common_arguments(parser)
+    return parser.parse_args([str(ROOT / CONFIG), *arguments])
+
+
+def test_a_config_with_its_options_its_place_and_its_launcher():
+    cfg = cli.configured(parsed('--cfg-options', 'model.tau=0.25', '--local-rank', '3'), 'here')
+    assert (cfg.model.tau, cfg.work_dir, cfg.launcher, os.environ['LOCAL_RANK']) == (.25, 'here', 'none', '3')
+    cli.configured(parsed('--local_rank', '4'), 'here')
+    assert os.environ['LOCAL_RANK'] == '3'  # what torchrun has set holds
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='NCCL needs what each launcher sets')
+@pytest.mark.parametrize('launcher, rank, size', [('pytorch', 'RANK', 'WORLD_SIZE'),
+                                                  ('slurm', 'SLURM_PROCID', 'SLURM_NTASKS')])
+def test_processes_are_joined_once_and_parted_at_the_end(monkeypatch, launcher, rank, size):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    for name, value in {rank: 0, size: 1, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port}.items():
+        monkeypatch.setenv(name, str(value))
+
+    def main(argv):
+        cfg = cli.configured(parsed('--launcher', launcher), 'here')
+        cli.start_processes(launcher)
+        assert cfg.launcher == launcher and torch.distributed.get_backend() == 'gloo'
+    cli.run(main)
+    assert not torch.distributed.is_initialized()
 
 
 def test_work_dirs_of_methods_differ():

@@ -148,15 +148,6 @@ def test_missing_pretrained_weights_say_where_to_put_them(tree, tmp_path):
         run_scenario(cfg)
 
 
-def test_another_run_in_the_work_dir_is_kept_out(tree, tmp_path):
-    import fcntl
-    tmp_path.joinpath('.lock').touch()
-    with open(tmp_path / '.lock') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match='another run is at work'):
-            run_scenario(tiny_config(tree, tmp_path, **TWO_TASKS))
-
-
 def test_batch_is_shared_by_all_processes(tree, tmp_path, monkeypatch):
     from ssul_mmseg import engine
     cfg = tiny_config(tree, tmp_path, **TWO_TASKS)

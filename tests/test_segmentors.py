@@ -5,45 +5,64 @@ import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from tiny import samples_of, tiny_model
+from tiny import samples_of, started, tiny_model
+from torch import nn
 
 from ssul_mmseg.errors import InputError
+from ssul_mmseg.models.segmentors import IncrementalSegmentor
+from ssul_mmseg.tasks import UNKNOWN
 
 NORM = dict(type='BN')
+RESNET = dict(type='ResNet', depth=18, base_channels=4, num_stages=4, norm_cfg=NORM, dilations=(1, 1, 1, 2),
+              strides=(1, 2, 2, 1))
+# Network below the head, channels of the feature map for the head, and which map it is.
 BACKBONES = {
-    'ResNet-18': (dict(type='ResNet', depth=18, base_channels=4, num_stages=4, out_indices=(3, ), norm_cfg=NORM,
-                       dilations=(1, 1, 1, 2), strides=(1, 2, 2, 1)), 32, 0),
-    'ResNet-101': (dict(type='ResNetV1c', depth=101, base_channels=2, stem_channels=4, num_stages=4, out_indices=(3, ),
-                        norm_cfg=NORM, dilations=(1, 1, 1, 2), strides=(1, 2, 2, 1)), 64, 0),
-    'MobileNetV2': (dict(type='MobileNetV2', widen_factor=.25, strides=(1, 2, 2, 1, 1, 1, 1),
-                         dilations=(1, 1, 1, 2, 2, 4, 4), out_indices=(1, 2, 4, 6), norm_cfg=NORM), 80, 3),
-    'MiT': (dict(type='MixVisionTransformer', embed_dims=4, num_stages=4, num_layers=[1] * 4, num_heads=[1, 2, 4, 8],
-                 patch_sizes=[7, 3, 3, 3], sr_ratios=[8, 4, 2, 1], out_indices=(0, 1, 2, 3), mlp_ratio=2), 32, 3),
+    'ResNet-18': (dict(backbone=dict(RESNET, out_indices=(3, ))), 32, 0),
+    'ResNet-50': (dict(backbone=dict(RESNET, type='ResNetV1c', depth=50, base_channels=2, stem_channels=4,
+                                     out_indices=(3, ))), 64, 0),
+    'FPN': (dict(backbone=dict(RESNET, out_indices=(0, 1, 2, 3)),
+                 neck=dict(type='FPN', in_channels=[4, 8, 16, 32], out_channels=8, num_outs=4)), 8, 1),
+    'MobileNetV2': (dict(backbone=dict(
+        type='MobileNetV2', widen_factor=.25, strides=(1, 2, 2, 1, 1, 1, 1), dilations=(1, 1, 1, 2, 2, 4, 4),
+        out_indices=(1, 2, 4, 6), norm_cfg=NORM)), 80, 3),
+    'MiT': (dict(backbone=dict(
+        type='MixVisionTransformer', embed_dims=4, num_stages=4, num_layers=[1] * 4, num_heads=[1, 2, 4, 8],
+        patch_sizes=[7, 3, 3, 3], sr_ratios=[8, 4, 2, 1], out_indices=(0, 1, 2, 3), mlp_ratio=2)), 32, 3),
 }
 
 
-def build(name, classes_per_task):
-    backbone, channels, index = BACKBONES[name]
+@MODELS.register_module()
+class FrozenBackbone(IncrementalSegmentor):
+    """A method that freezes its backbone."""
+
+    def frozen_modules(self):
+        return [self.backbone]
+
+
+def build(name, classes_per_task, **options):
+    network, channels, index = BACKBONES[name]
     torch.manual_seed(0)
-    return MODELS.build(dict(type='SSUL', backbone=backbone, decode_head=dict(
+    return MODELS.build(dict(type='SSUL', **network, decode_head=dict(
         type='IncrementalASPPHead', in_channels=channels, in_index=index, channels=8, dilations=(1, 2), norm_cfg=NORM,
-        classes_per_task=classes_per_task)))
+        dropout_ratio=0, classes_per_task=classes_per_task), **options))
 
 
 @pytest.mark.parametrize('name', BACKBONES)
-def test_every_backbone_learns_a_base_task_and_then_only_the_new_classes(name):
+def test_every_network_learns_a_base_task_and_then_only_the_new_classes(name):
     inputs, labels = torch.randn(2, 3, 64, 64), torch.randint(0, 4, (2, 64, 64), dtype=torch.uint8)
     base = build(name, [2])
     base.init_weights()
     sum(base.loss(inputs, samples_of(labels.clamp(max=2))).values()).backward()
     # A backbone that gives one of its maps away may hold parameters that only the others need.
-    learning = [key for key, p in base.named_parameters() if p.grad is not None and p.grad.any()]
-    assert any(key.startswith('backbone') for key in learning) and any('classifiers' in key for key in learning)
+    learning = {key.split('.')[0] for key, p in base.named_parameters() if p.grad is not None and p.grad.any()}
+    assert learning == {'backbone', 'decode_head', *(['neck'] if name == 'FPN' else [])}
     model = build(name, [2, 1])
     model.start_task(base.state_dict())
-    model.train()
-    sum(model.loss(inputs, samples_of(labels)).values()).backward()
-    assert {key.split('.')[2] for key, p in model.named_parameters() if p.grad is not None} == {
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=.1, weight_decay=.1)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    sum(model.train().loss(inputs, samples_of(labels)).values()).backward()
+    optimizer.step()
+    assert {key.split('.')[2] for key, value in model.state_dict().items() if not torch.equal(value, before[key])} == {
         'background', 'task_1', 'unknown'}
     predicted = model.eval().predict(inputs)[0].pred_sem_seg.data
     assert predicted.shape == (1, 64, 64) and predicted.dtype == torch.uint8
@@ -54,6 +73,7 @@ def test_every_backbone_learns_a_base_task_and_then_only_the_new_classes(name):
     (lambda state: state.update(extra=torch.zeros(1)), 'extra'),
     (lambda state: state.update({'decode_head.classifiers.task_0.0.bias': torch.zeros(4)}), 'task_0.0.bias'),
     (lambda state: state.update({'decode_head.classifiers.task_1.0.bias': torch.zeros(2)}), 'task_1.0.bias'),
+    (lambda state: state.update({'backbone.bn1.bias': torch.zeros(4, dtype=torch.half)}), 'backbone.bn1.bias'),
 ])
 def test_old_weights_must_fit_but_for_the_classifier_of_the_task(change, key):
     state = tiny_model([3]).state_dict()
@@ -62,14 +82,58 @@ def test_old_weights_must_fit_but_for_the_classifier_of_the_task(change, key):
         tiny_model([3, 2]).start_task(state)
 
 
-def test_prediction_is_cut_from_the_padding_and_resized_to_the_original():
-    model = tiny_model([3]).eval()
+def test_a_task_starts_from_the_old_weights_and_a_classifier_of_its_own():
+    old, model = (tiny_model(classes, 'FineTuning') for classes in ([3], [3, 2]))
+    own = {key: value.clone() for key, value in model.state_dict().items()}
+    model.init_weights()  # that is for the base task
+    assert all(torch.equal(value, own[key]) for key, value in model.state_dict().items())
+    expected = {**own, **old.state_dict()}
+    assert len(expected) == len(old.state_dict()) + 2
+    assert all(torch.equal(value, expected[key]) for key, value in started(model, old).state_dict().items())
+
+
+def test_what_is_frozen_stays_in_evaluation_mode_and_what_lies_on_it_asks_for_no_gradient():
+    model = started(tiny_model([3, 2], 'FrozenBackbone'), tiny_model([3]))
+    model.freeze()
+    assert model.training and model.decode_head.training and model.trunk_frozen
+    assert not any(module.training for module in model.backbone.modules())
+    assert not any(p.requires_grad for p in model.backbone.parameters())
+    assert all(p.requires_grad for p in model.decode_head.parameters())
+    inputs, plain = torch.randn(2, 3, 32, 32), tiny_model([3], 'FineTuning')
+    assert not model.trunk(inputs).requires_grad and plain.trunk(inputs).requires_grad
+    with torch.no_grad():
+        assert not plain.trunk(inputs).requires_grad
+    assert not any(module.training for module in plain.eval().modules())
+
+
+def test_features_against_labels_lose_what_images_lose():
+    model = tiny_model([3], 'FineTuning').train()
+    inputs, labels = torch.randn(2, 3, 32, 32), torch.tensor([0, 1, 3, UNKNOWN]).repeat(2, 32, 8)
+    expected = model(inputs, samples_of(labels), mode='loss')
+    assert model(model.trunk(inputs), labels, mode='features') == expected and expected['loss_bce'] > 0
+
+
+@pytest.mark.parametrize('merge_unknown', ['labels', 'scores'])
+@pytest.mark.parametrize('unknown', [True, False])
+@pytest.mark.parametrize('padded, original', [('img_padding_size', (48, 56)), ('padding_size', (48, 56)),
+                                              ('padding_size', None), (None, (48, 56)), (None, None)])
+def test_prediction_is_cut_from_the_padding_and_has_the_original_size(merge_unknown, unknown, padded, original):
+    model = tiny_model([3], head=dict(unknown=unknown), merge_unknown=merge_unknown).eval()
     features = torch.randn(1, 8, 4, 4)
-    sample = SegDataSample(metainfo=dict(img_padding_size=(0, 4, 0, 8), ori_shape=(48, 56)))
-    (result, ) = model.predict_by_feat(features, (32, 32), [sample])
-    scores = F.interpolate(model.decode_head.classify(features), size=(32, 32), mode='bilinear')[:, :, :24, :28]
-    scores = F.interpolate(scores, size=(48, 56), mode='bilinear')
-    assert torch.equal(result.pred_sem_seg.data, model.decode_head.to_labels(scores.argmax(1)))
+    sample = SegDataSample()
+    scores = F.interpolate(model.decode_head.classify(features), size=(40, 32), mode='bilinear')
+    if padded:  # left, right, top, bottom
+        sample.set_metainfo({padded: (1, 4, 2, 8)})
+        scores = scores[:, :, 2:32, 1:28]
+    if original:
+        sample.set_metainfo(dict(ori_shape=original))
+        scores = F.interpolate(scores, size=original, mode='bilinear')
+    if merge_unknown == 'scores' and unknown:
+        *scores, last = scores.sigmoid().unbind(1)
+        scores = torch.stack([scores[0] + last, *scores[1:]], dim=1)
+    expected = scores.argmax(1)
+    (result, ) = model.predict_by_feat(features, (40, 32), [sample])
+    assert torch.equal(result.pred_sem_seg.data, expected.masked_fill(expected == 4, UNKNOWN).byte())
 
 
 def test_the_ground_truth_decides_the_size():
@@ -79,14 +143,29 @@ def test_the_ground_truth_decides_the_size():
     assert model.predict(torch.randn(1, 3, 32, 32), [sample])[0].pred_sem_seg.data.shape == (1, 10, 6)
 
 
+def test_scores_of_low_precision_are_resized_in_full():
+    model, features = tiny_model([3]).eval(), torch.randn(1, 8, 4, 4)
+    with torch.autocast('cpu', torch.bfloat16):
+        (result, ) = model.predict_by_feat(features, (64, 64), [SegDataSample()])
+        logits = model.decode_head.classify(features)
+    scores = F.interpolate(logits.float(), size=(64, 64), mode='bilinear')
+    assert logits.dtype == torch.bfloat16
+    assert torch.equal(result.pred_sem_seg.data, model.decode_head.to_labels(scores.argmax(1)))
+
+
 def test_an_option_of_merging_must_be_known():
     with pytest.raises(InputError, match=r"model\.merge_unknown is 'max'; choose one of labels, scores"):
         tiny_model([3], merge_unknown='max')
 
 
 def test_convolutions_that_channels_last_would_break_run_contiguous():
-    # A strided 1x1 convolution of fewer than eight channels.
+    # A strided 1x1 convolution of fewer than eight channels; MiT has such convolutions without a stride.
     assert tiny_model([3]).memory_format == torch.contiguous_format
-    wide = build('MobileNetV2', [3])
-    assert wide.memory_format == torch.channels_last
-    assert wide.backbone.conv1.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert build('MiT', [3]).memory_format == torch.channels_last
+    wide, plain = build('MobileNetV2', [3]), build('MobileNetV2', [3], channels_last=False)
+    for model, layout in ((wide, torch.channels_last), (plain, torch.contiguous_format)):
+        assert model.memory_format == layout
+        assert all(module.weight.is_contiguous(memory_format=layout) for module in model.modules()
+                   if isinstance(module, nn.Conv2d))
+    inputs, samples = torch.randn(2, 3, 64, 64), samples_of(torch.randint(0, 4, (2, 64, 64)))
+    torch.testing.assert_close(wide.loss(inputs, samples), plain.loss(inputs, samples))

@@ -20,7 +20,7 @@ ALLOWED = {
     'weights': set(),
     'optim': set(),
     'hooks': {'tasks', 'memory', 'weights'},
-    'resume': {'hooks', 'weights'},
+    'resume': {'hooks', 'memory', 'weights'},
     'progress': set(),
     'metrics': {'tasks'},
     'report': {'tasks', 'report'},

@@ -45,7 +45,7 @@ def test_joint_keeps_base_and_new():
     (('2-1', 4, [1, 2, 2, 4]), ['missing: 3', 'repeated: 2']),
     (('2-1', 4, [1, 2, 3]), ['missing: 4']),
     (('2-1', 4, [0, 1, 2, 3]), ['missing: 4', 'not a class id: 0']),
-    (('2-1', 4, [1, 2, 3, '4']), ['not a class id: 4']),
+    (('2-1', 4, [1, 2, 3, '4']), ["not a class id: '4'"]),
 ])
 def test_wrong_input_says_what_is_wrong(args, words):
     with pytest.raises(ValueError) as error:

@@ -1,6 +1,8 @@
 """Weights are read back as written, or refused."""
 import os
 import pickle
+import struct
+import zipfile
 
 import hypothesis.strategies as st
 import pytest
@@ -8,9 +10,9 @@ import torch
 from hypothesis import given, settings
 
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.weights import load_state, load_weights, nothing_unpickled, save_state, save_weights
+from ssul_mmseg.weights import FORCE, load_state, load_weights, nothing_unpickled, save_state, save_weights
 
-WEIGHTS = {'a.weight': torch.arange(6.).view(2, 3), 'a.steps': torch.tensor(3)}
+WEIGHTS = {'a.weight': torch.nn.Parameter(torch.arange(6.).view(2, 3)), 'a.steps': torch.tensor(3)}
 
 
 @pytest.fixture(scope='module')
@@ -23,12 +25,27 @@ def saved(tmp_path_factory):
 def test_round_trip(saved):
     loaded = load_weights(saved, ['cat', 'dog'], 1)
     assert loaded.keys() == WEIGHTS.keys() and all(torch.equal(loaded[key], WEIGHTS[key]) for key in WEIGHTS)
+    assert not any(value.requires_grad for value in loaded.values())
 
 
 @pytest.mark.parametrize('classes, task', [(['dog', 'cat'], 1), (['cat'], 1), (['cat', 'dog'], 2)])
 def test_another_task_or_class_order_is_refused(saved, classes, task):
     with pytest.raises(InputError, match=r'weights\.pth is of task 1 .*cat, dog.*another scenario or class order'):
         load_weights(saved, classes, task)
+
+
+def test_long_lists_of_classes_are_shortened(saved):
+    with pytest.raises(InputError, match=r'\[cat, dog\], but task 1 and the classes \[a, b, c, d\] are needed'):
+        load_weights(saved, list('abcd'), 1)
+    with pytest.raises(InputError, match=r'the classes \[a, b, c, d, \.\.\. f\] \(6\) are needed'):
+        load_weights(saved, list('abcdef'), 1)
+
+
+def test_weights_make_their_folder_and_are_refused_where_they_cannot_be_written(tmp_path):
+    save_weights(tmp_path / 'a/b.pth', WEIGHTS, [], 0)
+    with pytest.raises(InputError, match=r'cannot write .*c\.pth'):
+        save_weights(tmp_path / 'a/b.pth/c.pth', WEIGHTS, [], 0)
+    assert os.listdir(tmp_path / 'a') == ['b.pth'] and load_weights(tmp_path / 'a/b.pth', [], 0)
 
 
 @settings(max_examples=60, deadline=None)
@@ -50,11 +67,51 @@ def test_a_cut_or_changed_file_is_never_read_as_something_else(saved, data):
         assert all(torch.equal(loaded[key], WEIGHTS[key]) for key in WEIGHTS)
 
 
-@pytest.mark.parametrize('state', [{}, {'meta': {}, 'state_dict': {}}, {'meta': {'task': 1, 'classes': []}}], ids=str)
+def test_a_flipped_bit_of_a_weight_is_noticed(saved):
+    content = bytearray(saved.read_bytes())
+    content[content.index(struct.pack('<6f', *range(6))) + 10] ^= 1
+    path = saved.with_name('flipped.pth')
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r'flipped\.pth is torn'):
+        load_state(path)
+
+
+def test_a_weight_that_is_marked_as_a_folder_is_noticed(saved):
+    """The bit is in no checksum, and torch reads uninitialised memory for such a weight."""
+    content = bytearray(saved.read_bytes())
+    with zipfile.ZipFile(saved) as archive:
+        (name, ) = (name for name in archive.namelist() if name.endswith('/data/0'))
+    # The name's last place is in the directory of the archive, 8 bytes after the attributes.
+    content[content.rindex(name.encode()) - 8] |= 0x10
+    path = saved.with_name('folder.pth')
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r'folder\.pth is torn'):
+        load_state(path)
+
+
+META = {'task': 1, 'classes': []}
+
+
+@pytest.mark.parametrize('state', [
+    {}, {'meta': {}, 'state_dict': {}}, {'meta': META}, {'meta': META, 'state_dict': []},
+    {'meta': [], 'state_dict': {}}, {'state_dict': {}},
+    {'meta': {'task': '1', 'classes': []}, 'state_dict': {}}, {'meta': {'task': 1, 'classes': 'a'}, 'state_dict': {}},
+    {'meta': META, 'state_dict': {'a': 1.}}, {'meta': META, 'state_dict': {1: torch.zeros(1)}}], ids=str)
 def test_other_files_of_tensors_are_no_weights_of_a_task(tmp_path, state):
     save_state(tmp_path / 'a.pth', state)
     with pytest.raises(InputError, match=r'a\.pth is not the weights of a task'):
         load_weights(tmp_path / 'a.pth', [], 1)
+
+
+@pytest.mark.parametrize('before', [None, '0'])
+def test_the_ban_on_unpickling_ends_with_its_block(before, monkeypatch, capsys):
+    monkeypatch.setenv(FORCE, before or '')
+    if before is None:
+        monkeypatch.delenv(FORCE)
+    with nothing_unpickled():
+        print('mmengine falls back on unpickling')
+        assert os.environ[FORCE] == '1'
+    assert os.environ.get(FORCE) == before and capsys.readouterr().out == ''
 
 
 class Malicious:

@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--seed', type=int, help='seed of all that is random')
     parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, or float16 on GPUs without it')
     parser.add_argument('--resume', action='store_true', help='go on where an earlier run stopped')
+    parser.add_argument('--trust-pickled-weights', action='store_true',
+                        help='unpickle pretrained weights that hold more than tensors, which may run code in them')
     cli.add_common_arguments(parser)
     args = parser.parse_args(argv)
     cfg = cli.configured(args, args.work_dir or cli.default_work_dir(args.config))
@@ -36,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg.randomness.seed = args.seed
     if args.amp:
         cfg.optim_wrapper.type = mixed_precision_wrapper()
+    cfg.trust_pickled_weights = args.trust_pickled_weights
     document = run_scenario(cfg, parse_tasks(args.tasks) if args.tasks else None, args.resume)
     if cli.is_main_process():
         print(scenario_table(document))

@@ -128,10 +128,10 @@ class TaskDataset(Dataset):
         places = {self.image_id(i): i for i in range(len(self.source))}
         exemplars = []
         for exemplar in ExemplarMemory.read(manifest).exemplars:
-            if exemplar.image not in places:
-                raise InputError(f'exemplar {exemplar.image!r} of {manifest} is no image of the training set; train '
-                                 'the task before with this data')
-            stored = self.scenario.labelled(self.scenario.check_task(exemplar.task), self.setting)
+            stored = self.scenario.labelled(exemplar.task, self.setting) if exemplar.task < self.task else range(0)
+            if exemplar.image not in places or not set(exemplar.labels) <= set(stored):
+                raise InputError(f'exemplar {exemplar.image!r} of {manifest} is no image of the training set, or of '
+                                 'classes that its task did not label; train the task before with this data')
             shown = self.scenario.seen(self.task) if memory_labels == 'seen' else stored
             exemplars.append((places[exemplar.image], shown))
         return exemplars

@@ -63,11 +63,12 @@ class IncrementalSegmentor(EncoderDecoder):
         own = self.state_dict()
         expected = {key for key in own if not key.startswith(new_classifier)}
         wrong = sorted(expected.symmetric_difference(old_state))
-        wrong = wrong or [key for key in sorted(expected) if own[key].shape != old_state[key].shape]
+        wrong = wrong or [key for key in sorted(expected)
+                          if (own[key].shape, own[key].dtype) != (old_state[key].shape, old_state[key].dtype)]
         if wrong:
             raise InputError(f'the weights of task {self.task - 1} do not fit this network: {wrong[0]} is missing, '
-                             f'unknown or of another shape ({len(wrong)} such in all); train task {self.task - 1} '
-                             'with this config')
+                             f'unknown or of another shape or type ({len(wrong)} such in all); train task '
+                             f'{self.task - 1} with this config')
         self.load_state_dict({**own, **old_state})
 
     def init_weights(self) -> None:

@@ -124,6 +124,26 @@ def read_results(path: str | Path) -> dict:
     return document
 
 
+def read_entry(path: str | Path, task: int, classes: Sequence[str] = ()) -> dict:
+    """Read what :func:`task_entry` made.
+
+    Args:
+        path: the JSON file.
+        task: the task that it must be of.
+        classes: names of classes that it must know the IoU of.
+
+    Raises:
+        InputError: it is missing, torn, of another task, or lacks or distorts a value; names the value.
+    """
+    entry = read_json(path)
+    fault = schema_fault(entry, TASK) or schema_fault(entry['IoU'], dict.fromkeys(classes, PERCENT), 'IoU')
+    if not fault and entry['task'] != task:
+        fault = f'task is {entry["task"]}, not {task}'
+    if fault:
+        raise InputError(f'{path}: {fault}; delete it and run again with --resume')
+    return entry
+
+
 def schema_fault(value: Any, shape: dict | list | tuple, key: str = '') -> str | None:
     """Say what is wrong with a value of a result file, or None.
 
@@ -137,7 +157,9 @@ def schema_fault(value: Any, shape: dict | list | tuple, key: str = '') -> str |
         names = ' or '.join('null' if kind is type(None) else kind.__name__ for kind in kinds)
         return f'{key} is {value!r}, not {names}'
     if isinstance(shape, tuple):
-        return None
+        most = 100 if shape is PERCENT else 1e300
+        # NaN is neither above nor below.
+        return f'{key} is {value!r}, out of range' if type(value) in NUMBER and not -most <= value <= most else None
     if isinstance(shape, list):
         parts = {str(i): (item, shape[0]) for i, item in enumerate(value)}
     else:

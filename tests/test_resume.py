@@ -1,0 +1,372 @@
+"""A run that is stopped anywhere and resumed ends in the same numbers, bit by bit."""
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import product
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny import ROOT, tiny_config, tiny_options, voc_tree
+
+from ssul_mmseg import engine, hooks, resume
+from ssul_mmseg.engine import run_scenario
+from ssul_mmseg.errors import InputError
+from ssul_mmseg.hooks import IncrementalTaskHook
+from ssul_mmseg.memory import ExemplarMemory
+from ssul_mmseg.resume import CheckpointResumeHook, check_same_run
+from ssul_mmseg.weights import load_state, save_state
+
+CONFIG = 'configs/ssul/voc_15-1_m.py'
+# Three epochs: 3 x 5 iterations in task 0, 3 x 3 in task 1.
+COMMON = {'scenario.name': '15-5', 'train_cfg.max_epochs': 3, 'memory.size': 8, 'model.decode_head.dropout_ratio': .5}
+VARIANTS = {
+    'feature cache': {'feature_cache': dict(views=2), 'checkpoint.interval': 3, 'checkpoint.by_epoch': False},
+    # A schedule that moves at the ends of epochs, gradients added up over iterations, mixed precision.
+    'no cache': {'checkpoint.interval': 1, 'optim_wrapper.type': 'BFloat16OptimWrapper',
+                 'optim_wrapper.accumulative_counts': 2,
+                 'param_scheduler': [dict(type='MultiStepLR', milestones=[2], by_epoch=True)]},
+}
+
+
+class StoppedError(BaseException):
+    """What stops a run, past every handler of errors."""
+
+
+@pytest.fixture(scope='module')
+def tree(tmp_path_factory):
+    return voc_tree(tmp_path_factory.mktemp('data') / 'voc', 24)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_thread():
+    """The runs of this process and of others must agree in every bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tree, tmp_path_factory):
+    """Work dirs of undisturbed runs, by variant."""
+    made = {}
+
+    def of(variant):
+        if variant not in made:
+            made[variant] = tmp_path_factory.mktemp('undisturbed')
+            run_scenario(config(tree, made[variant], variant))
+        return made[variant]
+    return of
+
+
+@pytest.fixture(scope='module')
+def stopped(tree, tmp_path_factory):
+    """The work dir of a run that was stopped in task 1 before iteration 8, with two checkpoints; copy it."""
+    work_dir = tmp_path_factory.mktemp('stopped')
+    with pytest.MonkeyPatch.context() as patch:
+        stop(patch, *iteration(1, 8))
+        with pytest.raises(StoppedError):
+            run_scenario(config(tree, work_dir))
+    assert {'checkpoint.pth', 'checkpoint_previous.pth'} <= {path.name for path in (work_dir / 'task_1').iterdir()}
+    return work_dir
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Where training begins in each process, (task, iteration), and the warnings about torn files."""
+    seen = SimpleNamespace(starts=[], warnings=[])
+    original = CheckpointResumeHook.before_train
+
+    def before_train(hook, runner):
+        original(hook, runner)
+        seen.starts.append((int(runner.experiment_name.split('_')[1]), runner.iter))
+    monkeypatch.setattr(CheckpointResumeHook, 'before_train', before_train)
+    monkeypatch.setattr(resume, 'print_log', lambda message, **_: seen.warnings.append(message))
+    return seen
+
+
+def config(tree, work_dir, variant='feature cache', **options):
+    return tiny_config(tree, work_dir, CONFIG, **COMMON | VARIANTS[variant] | options)
+
+
+def stop(patch, owner, name, when=lambda *args, **kwargs: True):
+    """Let a run stop when it calls ``owner.name`` with certain arguments."""
+    original = getattr(owner, name)
+
+    def stopping(*args, **kwargs):
+        if when(*args, **kwargs):
+            raise StoppedError
+        return original(*args, **kwargs)
+    patch.setattr(owner, name, stopping)
+
+
+def iteration(task, number):
+    """Where to :func:`stop` before an iteration of a task."""
+    return IncrementalTaskHook, 'before_train_iter', lambda hook, runner, *_, **__: (
+        (hook.task, runner.iter) == (task, number))
+
+
+def in_task(owner, name, task):
+    """Where to :func:`stop` a function that gets a path in the folder of a task."""
+    return owner, name, lambda *args, **_: any(f'task_{task}/' in str(arg) for arg in args)
+
+
+# Where a run stops, and where training begins then: at the last checkpoint.
+STOPS = {
+    'feature cache': [
+        ((0, 0), iteration(0, 4)),
+        ((0, 3), iteration(0, 8)),
+        ((0, 6), (engine.TaskRunner, 'test')),  # the weights are written, but not evaluated
+        (None, in_task(engine, 'write_json', 0)),  # evaluated, but no result written
+        (None, (engine, 'write_results')),  # between tasks
+        ((1, 0), iteration(1, 0)),
+        ((1, 0), iteration(1, 5)),
+        ((1, 3), in_task(resume, 'save_state', 1)),  # writing a checkpoint
+        ((1, 3), iteration(1, 8)),
+        ((1, 6), in_task(ExemplarMemory, 'write', 1)),
+        ((1, 6), in_task(hooks, 'save_weights', 1)),  # the memory is written
+    ],
+    # Gradients of two iterations are added up: of the ends of epochs each second will do.
+    'no cache': [
+        ((0, 0), iteration(0, 11)),
+        ((0, 10), iteration(1, 5)),
+        ((1, 0), in_task(hooks, 'save_weights', 1)),
+    ],
+}
+
+
+def results(work_dir):
+    """The results document without timings."""
+    document = json.loads((work_dir / 'results.json').read_text())
+    for entry in document['tasks']:
+        assert entry.pop('seconds') >= 0
+    return document
+
+
+def assert_same(work_dir, expected):
+    for task in range(len(results(expected)['tasks'])):
+        weights, whole = (load_state(place / f'task_{task}/weights.pth') for place in (work_dir, expected))
+        assert weights['meta'] == whole['meta'] and weights['state_dict'].keys() == whole['state_dict'].keys()
+        for key, value in whole['state_dict'].items():
+            assert torch.equal(weights['state_dict'][key], value), f'task {task} {key}'
+    manifests, whole = ({path.parent.name: path.read_bytes() for path in place.glob('task_*/memory.json')}
+                        for place in (work_dir, expected))
+    assert manifests == whole
+    assert results(work_dir) == results(expected)
+    assert not [*work_dir.rglob('.*.tmp'), *work_dir.rglob('checkpoint*.pth'), *work_dir.rglob('features_*')]
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_a_run_stopped_everywhere_ends_in_the_same_numbers(tree, undisturbed, tmp_path, monkeypatch, seen, variant):
+    cfg = config(tree, tmp_path, variant)
+    for number, (begin, place) in enumerate(STOPS[variant]):
+        with monkeypatch.context() as patch:
+            stop(patch, *place)
+            with pytest.raises(StoppedError):
+                run_scenario(cfg, resume=number > 0)
+        assert seen.starts[:1] == ([begin] if begin else [])
+        seen.starts.clear()
+    run_scenario(cfg, resume=True)
+    assert seen.starts == [(1, 6)] and not seen.warnings
+    assert_same(tmp_path, undisturbed(variant))
+
+
+@pytest.mark.parametrize(('path', 'options', 'place'), [
+    # Two images in a batch of 16, an exemplar for three of 19 classes.
+    (CONFIG, {'scenario.name': '19-1', 'memory.size': 3, 'feature_cache': dict(views=2)}, iteration(1, 2)),
+    ('configs/joint/voc_15-1.py', {}, iteration(0, 2)),
+], ids=['fewer images than a batch', 'one task'])
+def test_small_and_odd_tasks_go_on_too(tree, tmp_path, monkeypatch, path, options, place):
+    options = {'train_dataloader.batch_size': 16, 'train_cfg.max_epochs': 4, 'checkpoint.interval': 1, **options}
+    whole, parts = (tiny_config(tree, tmp_path / name, path, **options) for name in ('whole', 'parts'))
+    run_scenario(whole)
+    with monkeypatch.context() as patch:
+        stop(patch, *place)
+        with pytest.raises(StoppedError):
+            run_scenario(parts)
+    assert list((tmp_path / 'parts').glob('task_*/checkpoint.pth'))
+    run_scenario(parts, resume=True)
+    assert_same(tmp_path / 'parts', tmp_path / 'whole')
+
+
+def broken(path, how):
+    """Damage a file."""
+    content = bytearray(path.read_bytes())
+    if how == 'cut':
+        content = content[:len(content) * 2 // 3]
+    elif how == 'empty':
+        content = b''
+    else:
+        content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(('torn', 'start'), [
+    (['checkpoint.pth'], (1, 3)), (['checkpoint.pth', 'checkpoint_previous.pth'], (1, 0))], ids=['one', 'both'])
+def test_a_torn_checkpoint_costs_time_alone(tree, undisturbed, stopped, tmp_path, seen, torn, start):
+    work_dir = tmp_path / 'work'
+    shutil.copytree(stopped, work_dir)
+    for name, how in zip(torn, ('cut', 'flipped'), strict=False):
+        broken(work_dir / 'task_1' / name, how)
+    run_scenario(config(tree, work_dir), resume=True)
+    assert seen.starts == [start]
+    assert len(seen.warnings) == len(torn)
+    for name, warning in zip(torn, seen.warnings, strict=True):
+        assert re.search(f'task_1/{name} is torn.*{name}.torn.*task 1 goes on from what is whole', warning)
+    assert_same(work_dir, undisturbed('feature cache'))
+
+
+def test_what_is_torn_in_a_finished_task_is_made_again(tree, undisturbed, tmp_path, seen):
+    work_dir = tmp_path / 'work'
+    shutil.copytree(undisturbed('feature cache'), work_dir)
+    broken(work_dir / 'task_0/memory.json', 'cut')
+    broken(work_dir / 'task_1/result.json', 'empty')
+    run_scenario(config(tree, work_dir), resume=True)
+    assert seen.starts == [(0, 0)] and len(seen.warnings) == 2
+    assert_same(work_dir, undisturbed('feature cache'))
+    broken(work_dir / 'task_1/weights.pth', 'flipped')
+    run_scenario(config(tree, work_dir), resume=True)
+    assert seen.starts == [(0, 0), (1, 0)] and 'task_1/weights.pth is torn' in seen.warnings[2]
+    assert_same(work_dir, undisturbed('feature cache'))
+
+
+@pytest.mark.parametrize('name', ['weights.pth', 'memory.json'])
+def test_a_task_does_not_start_from_a_torn_one(tree, undisturbed, tmp_path, name):
+    work_dir = tmp_path / 'work'
+    shutil.copytree(undisturbed('feature cache'), work_dir)
+    shutil.rmtree(work_dir / 'task_1')
+    broken(work_dir / 'task_0' / name, 'cut')
+    with pytest.raises(InputError, match=rf'task_0/{name}'):
+        run_scenario(config(tree, work_dir), range(1, 2))
+
+
+def test_every_flipped_byte_and_every_cut_is_noticed(tmp_path):
+    path = tmp_path / 'state.pth'
+    state = {'state_dict': {'a': torch.randn(20), 'b': torch.arange(3)}, 'iter': 5}
+    save_state(path, state)
+    content = path.read_bytes()
+    noticed = 0
+    # Bit 4 marks an entry of the archive as a folder.
+    for place, bit in product(range(len(content)), (3, 4)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << bit
+        path.write_bytes(flipped)
+        try:
+            read = load_state(path)
+        except InputError:
+            noticed += 1
+            continue
+        # Bytes that mean nothing: padding, and what is said twice.
+        assert torch.equal(read['state_dict']['a'], state['state_dict']['a'])
+        assert torch.equal(read['state_dict']['b'], state['state_dict']['b']) and read['iter'] == 5
+    assert noticed > 2 / 3 * len(content)
+    for length in range(0, len(content), 20):
+        path.write_bytes(content[:length])
+        with pytest.raises(InputError, match=r'state\.pth'):
+            load_state(path)
+
+
+def test_a_finished_run_is_left_as_it_is(tree, undisturbed, tmp_path, seen):
+    work_dir = tmp_path / 'work'
+    shutil.copytree(undisturbed('feature cache'), work_dir)
+    before = {path: path.stat().st_mtime_ns for path in work_dir.glob('task_*/*')}
+    table = (work_dir / 'results.md').read_text()
+    run_scenario(config(tree, work_dir), resume=True)
+    assert not seen.starts and table == (work_dir / 'results.md').read_text()
+    assert before == {path: path.stat().st_mtime_ns for path in work_dir.glob('task_*/*')}
+    assert_same(work_dir, undisturbed('feature cache'))
+
+
+def test_what_cannot_matter_may_differ(tree, undisturbed, stopped, tmp_path, seen):
+    work_dir = tmp_path / 'moved'
+    shutil.copytree(stopped, work_dir)
+    options = {'checkpoint.interval': 2, 'train_dataloader.num_workers': 1, 'test_dataloader.num_workers': 1,
+               'default_hooks.logger.interval': 1, 'log_level': 'DEBUG'}
+    run_scenario(config(tree, work_dir, **options), resume=True)
+    assert seen.starts == [(1, 6)]
+    assert_same(work_dir, undisturbed('feature cache'))
+
+
+def test_another_config_is_refused_by_the_keys_that_differ(tree, stopped):
+    before = {path: path.stat().st_mtime_ns for path in stopped.rglob('*')}
+    other = config(tree, stopped, **{'model.tau': None, 'randomness.seed': 1, 'train_dataloader.num_workers': 3})
+    with pytest.raises(InputError, match=r'\(model\.tau: not set, now None; randomness\.seed: 0, now 1\)'):
+        run_scenario(other, resume=True)
+    before.pop(stopped / '.lock')
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_a_config_that_never_trained_binds_nobody(tree, tmp_path):
+    check_same_run(config(tree, tmp_path, **{'model.tau': .9}), range(2), resume=False)
+    check_same_run(config(tree, tmp_path), range(2), resume=False)
+    (tmp_path / 'task_0').mkdir()
+    check_same_run(config(tree, tmp_path), range(2), resume=True)
+    with pytest.raises(InputError, match='tau'):
+        check_same_run(config(tree, tmp_path, **{'model.tau': .9}), range(2), resume=True)
+
+
+@pytest.mark.parametrize('interval', [0, -1, '5', 2.5, None, True])
+def test_interval_must_be_a_number_of_epochs_or_iterations(interval):
+    with pytest.raises(InputError, match=r'checkpoint\.interval is'):
+        CheckpointResumeHook(interval=interval)
+
+
+def command(tree, work_dir, **options):
+    """The command line of a run."""
+    options = {**tiny_options(tree), **COMMON, 'feature_cache.views': 2, 'checkpoint.interval': 3,
+               'checkpoint.by_epoch': False, **options}
+    return ['python', 'tools/train.py', str(ROOT / CONFIG), '--work-dir', str(work_dir), '--cfg-options',
+            *(f'{key}={value}'.replace(' ', '') for key, value in options.items())]
+
+
+def start(arguments):
+    """Start a tool in a process of its own."""
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '',
+                   'PATH': f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}'}
+    return subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True)
+
+
+def wait_for(path, process):
+    """Wait until a process has made a file."""
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(.001)
+
+
+def test_ctrl_c_and_sigterm_end_with_the_command_to_resume(tree, undisturbed, tmp_path):
+    work_dir = tmp_path / 'work dir'
+    arguments = command(tree, work_dir)
+    for sent, task in ((signal.SIGINT, 0), (signal.SIGTERM, 1)):
+        process = start(arguments)
+        wait_for(work_dir / f'task_{task}/checkpoint.pth', process)
+        process.send_signal(sent)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130 and 'Traceback' not in errors, errors
+        arguments = shlex.split(re.search(r'^stopped; go on with: (.*)$', errors, re.MULTILINE)[1])
+    run_scenario(config(tree, work_dir), resume=True)
+    assert_same(work_dir, undisturbed('feature cache'))
+
+
+def test_a_second_run_is_kept_out_as_long_as_the_first_lives(tree, undisturbed, tmp_path):
+    """The first is killed with a worker process alive, which must not hold the lock."""
+    process = start(command(tree, tmp_path, **{'train_dataloader.num_workers': 1}))
+    try:
+        wait_for(tmp_path / 'task_0/checkpoint.pth', process)
+        process.send_signal(signal.SIGSTOP)
+        with pytest.raises(InputError, match='another run is at work'):
+            run_scenario(config(tree, tmp_path), resume=True)
+    finally:
+        process.kill()
+        process.communicate()
+    run_scenario(config(tree, tmp_path), resume=True)
+    assert_same(tmp_path, undisturbed('feature cache'))
