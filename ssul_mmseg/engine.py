@@ -1,20 +1,13 @@
 """The loop over the tasks of a scenario: one mmengine ``Runner`` per task."""
-import contextlib
 import copy
-import fcntl
-import functools
-import logging
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, broadcast_object_list, get_world_size, is_main_process
-from mmengine.logging import MMLogger
+from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.runner import Runner
 from mmseg.registry import DATASETS
 
@@ -22,62 +15,13 @@ from .errors import InputError, machine_faults_told
 from .files import remove_leftovers, write_json, write_text
 from .hooks import MEMORY, RESULT, WEIGHTS, bare, task_dir
 from .loops import test_features
+from .processes import locked, on_main_process, on_main_process_only
 from .report.collect import read_entry, results_document, task_entry
 from .report.tables import scenario_table
 from .resume import check_same_run, set_torn_aside
+from .runner import config_faults_told, task_runner
 from .tasks import Scenario
-from .weights import load_weights, nothing_unpickled
-
-P, T = ParamSpec('P'), TypeVar('T')
-
-
-class TaskRunner(Runner):
-    """mmengine's runner with a quiet console: its log goes to the file, warnings also to the screen."""
-
-    def build_logger(self, log_level: int | str = 'INFO', log_file: str | None = None, **kwargs: Any) -> MMLogger:
-        """Build the logger; only warnings and errors reach the console."""
-        logger = super().build_logger(log_level, log_file, **kwargs)
-        for handler in logger.handlers:
-            if isinstance(handler, logging.FileHandler):
-                # On a full disk every line would print a traceback; what matters fails by itself.
-                handler.handleError = lambda record: None
-            else:
-                handler.setLevel(logging.WARNING)
-        return logger
-
-    def _init_model_weights(self) -> None:
-        """Initialise the weights; a pretrained file that cannot be had is told in one sentence."""
-        trusted = self.cfg.get('trust_pickled_weights')
-        try:
-            with contextlib.nullcontext() if trusted else nothing_unpickled():
-                super()._init_model_weights()
-        except Exception as error:  # a damaged file raises almost anything
-            init_cfg = bare(self.model).backbone.init_cfg
-            if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
-                raise
-            file = init_cfg['checkpoint']
-            if isinstance(error, UnpicklingError) and not trusted:
-                raise InputError(f'the pretrained weights {file!r} are damaged, or hold more than tensors and are not '
-                                 'loaded, because unpickling them could run code; if you trust who made them, add '
-                                 '--trust-pickled-weights') from error
-            fault = (str(error) or type(error).__name__).splitlines()[0]
-            raise InputError(f'the pretrained weights {file!r} cannot be loaded ({fault}); put the file somewhere and '
-                             'set model.backbone.init_cfg.checkpoint to its path, or set model.backbone.init_cfg=None '
-                             'to start from scratch') from error
-
-
-def config_faults_told(use: Callable[Concatenate[Config, P], T]) -> Callable[Concatenate[Config, P], T]:
-    """Decorate what uses a config: any error of the many classes it names becomes one sentence."""
-    @functools.wraps(use)
-    def told(cfg: Config, *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return use(cfg, *args, **kwargs)
-        except (InputError, OSError, MemoryError, torch.cuda.OutOfMemoryError):
-            raise
-        except Exception as error:
-            raise InputError(f'the config {cfg.filename} cannot be used ({type(error).__name__}: {error}); correct it, '
-                             'or the --cfg-options') from error
-    return told
+from .weights import load_weights
 
 
 def scenario_args(cfg: Config) -> dict:
@@ -89,17 +33,6 @@ def scenario_args(cfg: Config) -> dict:
 def scenario_of(cfg: Config) -> Scenario:
     """The config's scenario."""
     return Scenario(**scenario_args(cfg))
-
-
-@config_faults_told
-def task_runner(cfg: Config) -> TaskRunner:
-    """Build all that a task's config describes, before anything is trained."""
-    runner = TaskRunner.from_cfg(cfg)
-    train_loop, _ = runner.train_loop, runner.test_loop  # they are built when they are asked for
-    if train_loop is not None:
-        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-        runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers or [])
-    return runner
 
 
 @config_faults_told
@@ -221,7 +154,7 @@ def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool =
     tasks = range(len(scenario.tasks)) if tasks is None else tasks
     for task in tasks:
         scenario.check_task(task)
-    with machine_faults_told(cfg.work_dir), on_main_process_only(lambda: _locked(cfg.work_dir)):
+    with machine_faults_told(cfg.work_dir), on_main_process_only(lambda: locked(cfg.work_dir)):
         on_main_process(lambda: _prepare(cfg, tasks, resume))
         try:
             for task in tasks:
@@ -327,48 +260,3 @@ def _prepare(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
 def _is_there(cfg: Config, task: int, *names: str) -> bool:
     """Whether a task has all the named files; one without memory needs no manifest."""
     return all((task_dir(cfg.work_dir, task) / name).is_file() for name in names if name != MEMORY or cfg.get('memory'))
-
-
-@contextlib.contextmanager
-def _locked(work_dir: str) -> Iterator[None]:
-    """Keep a second run out of a work dir.
-
-    The lock is gone with its process, also where that was killed: unlike that of ``flock``, no worker inherits it.
-    """
-    try:
-        os.makedirs(work_dir, exist_ok=True)
-        lock = os.open(Path(work_dir) / '.lock', os.O_CREAT | os.O_WRONLY)
-    except OSError as error:
-        raise InputError(f'work dir {work_dir} cannot be written ({error.strerror}); choose another '
-                         '--work-dir') from error
-    try:
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f'another run is at work in {work_dir}; wait for it, or choose another '
-                             '--work-dir') from error
-        yield
-    finally:
-        os.close(lock)
-
-
-@contextlib.contextmanager
-def on_main_process_only(manager: Callable[[], contextlib.AbstractContextManager]) -> Iterator[None]:
-    """Enter a context on the main process; if that fails, all processes raise its error."""
-    with contextlib.ExitStack() as stack:
-        on_main_process(lambda: stack.enter_context(manager()))
-        yield
-
-
-def on_main_process(work: Callable[[], T]) -> T:
-    """Do something on the main process alone; its result, or its :class:`InputError`, reaches all processes."""
-    outcome: list = [None, None]
-    if is_main_process():
-        try:
-            outcome[0] = work()
-        except InputError as error:
-            outcome[1] = str(error)
-    broadcast_object_list(outcome)
-    if outcome[1] is not None:
-        raise InputError(outcome[1])
-    return outcome[0]

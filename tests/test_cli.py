@@ -137,8 +137,8 @@ def test_processes_are_joined_once_and_parted_at_the_end(monkeypatch, launcher, 
 
     def main(argv):
         cfg = cli.configured(parsed('--launcher', launcher), 'here')
-        cli.start_processes(launcher)
         assert cfg.launcher == launcher and torch.distributed.get_backend() == 'gloo'
+        cli.start_processes(launcher)
     cli.run(main)
     assert not torch.distributed.is_initialized()
 

@@ -69,7 +69,9 @@ def train(tree, monkeypatch, capfd):
         except SystemExit as end:
             code = end.code
         return code, capfd.readouterr().err
-    return run
+    handler = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, handler)
 
 
 def assert_told(code, messages, *parts):

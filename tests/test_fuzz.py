@@ -1,4 +1,4 @@
-"""Whatever comes in is read rightly, or refused in a sentence that names the file: 2,600 generated cases."""
+"""Whatever comes in is read rightly, or refused in a sentence that names the file: 2,400 generated cases."""
 import contextlib
 import copy
 import functools
@@ -27,13 +27,14 @@ from torch.utils.data import DataLoader
 
 from ssul_mmseg.datasets.class_index import ClassIndex
 from ssul_mmseg.datasets.task_dataset import label_table
-from ssul_mmseg.engine import learned_iou, run_scenario, task_config, task_runner, write_results
+from ssul_mmseg.engine import learned_iou, run_scenario, task_config, write_results
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.memory import ExemplarMemory
 from ssul_mmseg.options import read_config, set_options
 from ssul_mmseg.report.collect import compare, read_results, results_document, task_entry
 from ssul_mmseg.report.tables import scenario_table
 from ssul_mmseg.resume import CheckpointResumeHook, check_same_run
+from ssul_mmseg.runner import task_runner
 from ssul_mmseg.samplers import ReplayBatchSampler
 from ssul_mmseg.tasks import BACKGROUND, IGNORE, SETTINGS, UNKNOWN, Scenario
 from ssul_mmseg.transforms import LabelAugmentation, LoadImage, LoadLabels
@@ -219,21 +220,20 @@ def stored(pixels, form='PNG'):
 PICTURE = np.random.default_rng(0).integers(0, 256, (6, 7, 3), np.uint8)
 MASK = np.random.default_rng(1).choice([0, 1, 2, 255], (6, 7)).astype(np.uint8)
 SALIENT = (MASK % 3).astype(np.uint8)
-# Other sizes, depths and numbers of channels; those that can be read as masks are black.
-FOREIGN = [b'', *(stored(np.zeros((rows, 7, *bands), np.uint8)) for rows in (5, 6) for bands in ((), (2, ), (4, ))),
-           stored(np.zeros((6, 7), bool)), stored(np.zeros((6, 7), np.uint16)),
-           *(stored(np.zeros((6, 7), kind), 'TIFF') for kind in (np.uint16, np.int32, np.float32))]
+# Other sizes, depths and numbers of channels.
+FOREIGN = [*(np.zeros((rows, 7, *bands), np.uint8) for rows in (5, 6) for bands in ((), (2, ), (4, ))),
+           *(np.zeros((6, 7), kind) for kind in (bool, np.uint16, np.int32, np.float32))]
 
 
 def files(pixels, form='PNG'):
     """Files that should hold ``pixels``, some damaged or of another kind, with the values that can be read in them."""
     content = stored(pixels, form)
-    readable = st.just(content) | damaged(content)
-    foreign = st.sampled_from(FOREIGN) | st.binary(max_size=50)
-    return readable.map(lambda file: (file, pixels)) | foreign.map(lambda file: (file, np.zeros_like(pixels)))
+    own = st.just(content) | damaged(content) | st.binary(max_size=50)
+    foreign = st.sampled_from([(stored(other, 'TIFF' if other.itemsize > 2 else 'PNG'), other) for other in FOREIGN])
+    return own.map(lambda file: (file, pixels)) | foreign
 
 
-@fuzz(image=files(PICTURE) | files(PICTURE, 'JPEG') | st.just((stored(PICTURE), PICTURE)), mask=files(MASK),
+@fuzz(image=st.just((stored(PICTURE), PICTURE)) | files(PICTURE) | files(PICTURE, 'JPEG'), mask=files(MASK),
       saliency=files(SALIENT))
 def test_files_of_images(folder, **contents):
     for name, (content, _) in contents.items():
@@ -263,7 +263,7 @@ def manifest():
         return json.loads(Path(folder, 'memory.json').read_text())
 
 
-@fuzz(content=VALUE | changed(manifest()) | changed(manifest()) | damaged(json.dumps(manifest()).encode()))
+@fuzz(content=mostly(changed(manifest())) | damaged(json.dumps(manifest()).encode()))
 def test_memory_manifests(folder, content):
     path = folder / 'memory.json'
     path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
@@ -377,14 +377,13 @@ CONFIG = str(ROOT / 'configs/ssul/voc_15-1_m.py')
 CFG = read_config(CONFIG)
 
 
-@fuzz(content=st.just({'model.tau': .7}) | changed({'model.tau': .7, 'b': [1, None]}) | VALUE)
+@fuzz(content=mostly(changed({'model.tau': .7, 'saliency': None})))
 def test_records_of_runs(folder, content):
     (folder / 'task_0').mkdir(exist_ok=True)
-    write = folder / 'run.json'
-    write.write_text(json.dumps(content))
-    cfg = Config(dict(model=dict(tau=.7), work_dir=str(folder)))
+    (folder / 'run.json').write_text(json.dumps(content))
+    cfg = Config(dict(model=dict(tau=.7), saliency=None, work_dir=str(folder)))
     found = right_or_refused(lambda: [check_same_run(cfg, range(1), resume=True)], str(folder))
-    assert (found is not None) == (content == {'model.tau': .7})
+    assert (found is not None) == (content == {'model.tau': .7, 'saliency': None})
 
 
 METRICS = {**{f'mIoU_{column}': 50. for column in ('base', 'new', 'all', 'base_no_background', 'all_no_background')},
@@ -393,7 +392,7 @@ ENTRY = task_entry(0, VOC[1:16], 24, 0, METRICS, 1.)
 RUN = results_document('a.py', 'VOC', Scenario('15-1', 15), 'overlapped', 'SSUL', 0, [ENTRY])
 
 
-@fuzz(content=changed(ENTRY) | VALUE)
+@fuzz(content=mostly(changed(ENTRY)))
 def test_results_of_tasks(folder, content):
     (folder / 'task_0').mkdir(exist_ok=True)
     (folder / 'task_0/result.json').write_text(json.dumps(content))
@@ -408,7 +407,7 @@ def test_results_of_tasks(folder, content):
         assert json.loads((folder / 'results.json').read_text()) == found[1]
 
 
-@fuzz(content=changed(RUN) | VALUE)
+@fuzz(content=mostly(changed(RUN)))
 def test_results_of_runs(folder, content):
     path = folder / 'results.json'
     path.write_text(json.dumps(content))

@@ -31,8 +31,9 @@ def test_a_class_keeps_its_channel_and_unknown_is_last():
     assert model.names == ['background', 'task_0', 'task_1', 'task_2', 'unknown'] and model.task == 2
     assert model.channels_of(['task_1', 'background']) == [0, 4, 5]
     assert model.channels_of(['unknown']) == [7] and model.out_channels == 8
-    model = head((3, 2), unknown=False)
+    model = head((3, 2), unknown=False, loss_decode=dict(type='SoftmaxCELoss'))
     assert model.names == ['background', 'task_0', 'task_1'] and model.out_channels == 6
+    assert model.loss_decode.loss_name == 'loss_ce'
 
 
 @pytest.mark.parametrize('kind', ['linear', 'conv'])

@@ -62,13 +62,15 @@ def test_a_terminal_shows_one_line_that_is_drawn_again(clock, capsys, monkeypatc
     hook = ProgressHook(0, 1, ['cat'])
     hook.before_train(runner(0))
     clock.time += 3
-    for done in (4, 5, 9):  # the second comes too soon, the third is the last
+    # The second comes too soon after the first, the last too soon after the third.
+    for done, pause in ((4, .1), (5, .2), (7, .1), (9, 0)):
         iterate(hook, done)
-        clock.time += .1
+        clock.time += pause
     for batch in range(2):
         hook.after_test_iter(runner(10), batch)
     assert capsys.readouterr().err.split('\r\033[K') == [
         '', f'task 0/0 (cat) {HALF}  50%  epoch 1/2  loss 0.5000  0:03 to go',
+        'task 0/0 (cat) [###################-----]  80%  epoch 2/2  loss 0.5000  0:01 to go',
         f'task 0/0 (cat) {FULL} 100%  epoch 2/2  loss 0.5000  0:00 to go\n',
         'task 0/0 (cat) evaluation 1/2 batches', 'task 0/0 (cat) evaluation 2/2 batches\n']
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
-from ssul_mmseg import engine, hooks, resume
+from ssul_mmseg import engine, hooks, resume, runner
 from ssul_mmseg.engine import run_scenario
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.hooks import IncrementalTaskHook
@@ -123,7 +123,7 @@ STOPS = {
     'feature cache': [
         ((0, 0), iteration(0, 4)),
         ((0, 3), iteration(0, 8)),
-        ((0, 6), (engine.TaskRunner, 'test')),  # the weights are written, but not evaluated
+        ((0, 6), (runner.TaskRunner, 'test')),  # the weights are written, but not evaluated
         (None, in_task(engine, 'write_json', 0)),  # evaluated, but no result written
         (None, (engine, 'write_results')),  # between tasks
         ((1, 0), iteration(1, 0)),

@@ -27,7 +27,9 @@ ALLOWED = {
     'options': {'tasks', 'memory', 'datasets'},
     'cli': {'options'},
     'benchmark': {'tasks', 'datasets', 'models', 'methods', 'features', 'metrics'},
-    'engine': {'tasks', 'hooks', 'report', 'resume', 'weights', 'memory', 'models', 'datasets', 'loops'},
+    'processes': set(),
+    'runner': {'hooks', 'weights'},
+    'engine': {'tasks', 'hooks', 'report', 'resume', 'weights', 'loops', 'processes', 'runner'},
 }
 METHODS = [path.stem for path in (PACKAGE / 'methods').glob('*.py') if path.stem != '__init__']
 

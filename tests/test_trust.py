@@ -4,7 +4,6 @@ import os
 import pickle
 import runpy
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -86,21 +85,18 @@ def test_pretrained_weights_that_need_unpickling_are_refused(tree, tmp_path, bac
     assert 'Falling back' not in ''.join(capfd.readouterr())
 
 
-def test_the_switch_loads_them(tree, tmp_path, backbone, monkeypatch, capfd):
+def test_the_switch_loads_them(tree, tmp_path, backbone):
     trap = Trap(tmp_path)
     torch.save({'state_dict': backbone, 'meta': trap}, tmp_path / 'resnet.pth')
     options = {**tiny_options(tree), **OPTIONS, 'model.backbone.init_cfg.type': 'Pretrained',
                'model.backbone.init_cfg.checkpoint': tmp_path / 'resnet.pth'}
-    arguments = ['tools/train.py', CONFIG, '--work-dir', str(tmp_path / 'work'), '--tasks', '0', '--cfg-options',
+    arguments = [str(ROOT / CONFIG), '--work-dir', str(tmp_path / 'work'), '--tasks', '0', '--cfg-options',
                  *(f'{key}={value}'.replace(' ', '') for key, value in options.items())]
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, 'argv', arguments)
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path('tools/train.py', run_name='__main__')
-    assert end.value.code == 2 and not trap.sprung and '--trust-pickled-weights' in capfd.readouterr().err
-    # Nothing was learned: the run goes on with the switch.
-    monkeypatch.setattr(sys, 'argv', [*arguments[:2], '--resume', '--trust-pickled-weights', *arguments[2:]])
-    runpy.run_path('tools/train.py', run_name='__main__')
+    main = runpy.run_path(str(ROOT / 'tools/train.py'))['main']
+    with pytest.raises(InputError, match='--trust-pickled-weights'):
+        main(arguments)
+    assert not trap.sprung
+    main(['--resume', '--trust-pickled-weights', *arguments])
     assert trap.sprung and (tmp_path / 'work/task_0/weights.pth').exists()
 
 

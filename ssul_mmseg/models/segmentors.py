@@ -63,8 +63,7 @@ class IncrementalSegmentor(EncoderDecoder):
         own = self.state_dict()
         expected = {key for key in own if not key.startswith(new_classifier)}
         wrong = sorted(expected.symmetric_difference(old_state))
-        wrong = wrong or [key for key in sorted(expected)
-                          if (own[key].shape, own[key].dtype) != (old_state[key].shape, old_state[key].dtype)]
+        wrong = wrong or [key for key in sorted(expected) if _form(own[key]) != _form(old_state[key])]
         if wrong:
             raise InputError(f'the weights of task {self.task - 1} do not fit this network: {wrong[0]} is missing, '
                              f'unknown or of another shape or type ({len(wrong)} such in all); train task '
@@ -181,6 +180,11 @@ class IncrementalSegmentor(EncoderDecoder):
     def _adds_scores(self) -> bool:
         """Whether unknown's score is added to the background's."""
         return self.merge_unknown == 'scores' and 'unknown' in self.decode_head.names
+
+
+def _form(tensor: Tensor) -> tuple:
+    """What two tensors must share for one to take the other's values."""
+    return tensor.shape, tensor.dtype, tensor.layout
 
 
 def _breaks_channels_last(module: nn.Module) -> bool:

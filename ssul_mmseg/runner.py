@@ -1,0 +1,78 @@
+"""mmengine's runner for one task: a quiet console, nothing unpickled, and faults of the config in one sentence."""
+import contextlib
+import functools
+import logging
+from collections.abc import Callable
+from pickle import UnpicklingError
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+
+from .errors import InputError
+from .hooks import bare
+from .weights import nothing_unpickled
+
+P, T = ParamSpec('P'), TypeVar('T')
+
+
+class TaskRunner(Runner):
+    """mmengine's runner with a quiet console: its log goes to the file, warnings also to the screen."""
+
+    def build_logger(self, log_level: int | str = 'INFO', log_file: str | None = None, **kwargs: Any) -> MMLogger:
+        """Build the logger; only warnings and errors reach the console."""
+        logger = super().build_logger(log_level, log_file, **kwargs)
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                # On a full disk every line would print a traceback; what matters fails by itself.
+                handler.handleError = lambda record: None
+            else:
+                handler.setLevel(logging.WARNING)
+        return logger
+
+    def _init_model_weights(self) -> None:
+        """Initialise the weights; a pretrained file that cannot be had is told in one sentence."""
+        trusted = self.cfg.get('trust_pickled_weights')
+        try:
+            with contextlib.nullcontext() if trusted else nothing_unpickled():
+                super()._init_model_weights()
+        except Exception as error:  # a damaged file raises almost anything
+            init_cfg = bare(self.model).backbone.init_cfg
+            if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
+                raise
+            file = init_cfg['checkpoint']
+            if isinstance(error, UnpicklingError) and not trusted:
+                raise InputError(f'the pretrained weights {file!r} are damaged, or hold more than tensors and are not '
+                                 'loaded, because unpickling them could run code; if you trust who made them, add '
+                                 '--trust-pickled-weights') from error
+            fault = (str(error) or type(error).__name__).splitlines()[0]
+            raise InputError(f'the pretrained weights {file!r} cannot be loaded ({fault}); put the file somewhere and '
+                             'set model.backbone.init_cfg.checkpoint to its path, or set model.backbone.init_cfg=None '
+                             'to start from scratch') from error
+
+
+def config_faults_told(use: Callable[Concatenate[Config, P], T]) -> Callable[Concatenate[Config, P], T]:
+    """Decorate what uses a config: any error of the many classes it names becomes one sentence."""
+    @functools.wraps(use)
+    def told(cfg: Config, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return use(cfg, *args, **kwargs)
+        except (InputError, OSError, MemoryError, torch.cuda.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise InputError(f'the config {cfg.filename} cannot be used ({type(error).__name__}: {error}); correct it, '
+                             'or the --cfg-options') from error
+    return told
+
+
+@config_faults_told
+def task_runner(cfg: Config) -> TaskRunner:
+    """Build all that a task's config describes, before anything is trained."""
+    runner = TaskRunner.from_cfg(cfg)
+    train_loop, _ = runner.train_loop, runner.test_loop  # they are built when they are asked for
+    if train_loop is not None:
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers or [])
+    return runner
