@@ -13,9 +13,9 @@ from mmseg.registry import DATASETS
 
 from .errors import InputError, machine_faults_told
 from .files import remove_leftovers, write_json, write_text
-from .hooks import MEMORY, RESULT, WEIGHTS, bare, task_dir
+from .hooks import MEMORY, RESULT, WEIGHTS, task_dir
 from .loops import test_features
-from .processes import locked, on_main_process, on_main_process_only
+from .processes import bare, locked, on_main_process, on_main_process_only
 from .report.collect import read_entry, results_document, task_entry
 from .report.tables import scenario_table
 from .resume import check_same_run, set_torn_aside

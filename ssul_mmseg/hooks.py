@@ -8,7 +8,6 @@ import torch
 from mmengine.dist import get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import nn
@@ -16,6 +15,7 @@ from torch import nn
 from .errors import InputError
 from .files import digest
 from .memory import ExemplarMemory
+from .processes import bare
 from .tasks import Scenario
 from .weights import load_weights, save_weights
 
@@ -27,11 +27,6 @@ RESULT = 'result.json'
 def task_dir(work_dir: str | Path, task: int) -> Path:
     """Where a task's files lie."""
     return Path(work_dir) / f'task_{task}'
-
-
-def bare(model: nn.Module) -> nn.Module:
-    """The model without its distributed wrapper."""
-    return model.module if is_model_wrapper(model) else model
 
 
 @HOOKS.register_module()

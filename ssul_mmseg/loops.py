@@ -3,7 +3,6 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import torch
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner, TestLoop
 from mmengine.runner.amp import autocast
 from mmengine.structures import PixelData
@@ -16,11 +15,7 @@ from .errors import InputError
 from .features import FeatureCache, stacked
 from .files import digest
 from .models.segmentors import IncrementalSegmentor
-
-
-def bare(model: nn.Module) -> IncrementalSegmentor:
-    """The segmentor without its distributed wrapper."""
-    return model.module if is_model_wrapper(model) else model
+from .processes import bare
 
 
 def loaded(loader: DataLoader, batches: Iterable[Sequence[Hashable]]) -> Iterator[dict]:

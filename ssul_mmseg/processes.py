@@ -1,4 +1,4 @@
-"""Work that one of several processes does for all, and a lock that keeps a second run out."""
+"""Several processes: work that one does for all, the model without its wrapper, a lock that keeps a second run out."""
 import contextlib
 import fcntl
 import os
@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.model import is_model_wrapper
+from torch import nn
 
 from .errors import InputError
 
 T = TypeVar('T')
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The model without its distributed wrapper."""
+    return model.module if is_model_wrapper(model) else model
 
 
 @contextlib.contextmanager

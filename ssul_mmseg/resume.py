@@ -16,8 +16,9 @@ from mmseg.registry import HOOKS
 
 from .errors import InputError
 from .files import read_json, write_json
-from .hooks import MEMORY, RESULT, WEIGHTS, bare, task_dir
+from .hooks import MEMORY, RESULT, WEIGHTS, task_dir
 from .memory import ExemplarMemory
+from .processes import bare
 from .weights import load_state, save_state
 
 RUN = 'run.json'

@@ -12,7 +12,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from .errors import InputError
-from .hooks import bare
+from .processes import bare
 from .weights import nothing_unpickled
 
 P, T = ParamSpec('P'), TypeVar('T')

@@ -16,11 +16,11 @@ ALLOWED = {
     'models': {'tasks', 'models'},
     'methods': {'tasks', 'models', 'memory'},
     'features': set(),
-    'loops': {'features', 'models', 'tasks'},
+    'loops': {'features', 'models', 'processes', 'tasks'},
     'weights': set(),
     'optim': set(),
-    'hooks': {'tasks', 'memory', 'weights'},
-    'resume': {'hooks', 'memory', 'weights'},
+    'hooks': {'tasks', 'memory', 'processes', 'weights'},
+    'resume': {'hooks', 'memory', 'processes', 'weights'},
     'progress': set(),
     'metrics': {'tasks'},
     'report': {'tasks', 'report'},
@@ -28,7 +28,7 @@ ALLOWED = {
     'cli': {'options'},
     'benchmark': {'tasks', 'datasets', 'models', 'methods', 'features', 'metrics'},
     'processes': set(),
-    'runner': {'hooks', 'weights'},
+    'runner': {'processes', 'weights'},
     'engine': {'tasks', 'hooks', 'report', 'resume', 'weights', 'loops', 'processes', 'runner'},
 }
 METHODS = [path.stem for path in (PACKAGE / 'methods').glob('*.py') if path.stem != '__init__']
