@@ -15,7 +15,8 @@ from .settings import Options
 class PlainSSUL(nn.Module):
     """The plain formulation of a task that is not the first; what the fast one is measured and checked against.
 
-    One-hot targets are scattered into one float tensor, the leanest way to make them.
+    One-hot targets are made as the field's code does, from MiB on: integers with a channel for ignored pixels, turned
+    to float, that channel removed.
 
     Args:
         network: the network that learns, in training mode; of it only the modules are used.
@@ -51,11 +52,12 @@ class PlainSSUL(nn.Module):
 
     def loss(self, batch: Batch) -> Tensor:
         """Binary cross-entropy of all channels, summed over them, averaged over valid pixels: a scalar in nats."""
-        target = self.targets(batch)
-        logits = self.logits(self.network, batch.inputs, batch.labels.shape[1:])
-        one_hot = torch.zeros_like(logits).scatter_(1, target.unsqueeze(1), 1)
-        bce = F.binary_cross_entropy_with_logits(logits, one_hot, reduction='none').sum(1)
         valid = batch.labels != IGNORE
+        logits = self.logits(self.network, batch.inputs, batch.labels.shape[1:])
+        channels = logits.shape[1]
+        target = torch.where(valid, self.targets(batch), channels)
+        one_hot = F.one_hot(target, channels + 1).float().permute(0, 3, 1, 2)[:, :channels]
+        bce = F.binary_cross_entropy_with_logits(logits, one_hot, reduction='none').sum(1)
         return (bce * valid).sum() / valid.sum().clamp(min=1)
 
 

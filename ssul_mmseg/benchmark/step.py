@@ -9,7 +9,7 @@ from .reference import build_reference, fast_loss
 from .settings import GROWTH_SURVIVORS, SETTINGS, Options
 
 MEASURED = ('ours', 'reference', 'reference_same_network', 'trunk')
-TENSORS = 6
+TENSORS = 8
 """Tensors of all channels at full resolution that the plain formulation holds at its peak, about."""
 
 
