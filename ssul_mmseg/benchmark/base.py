@@ -27,10 +27,10 @@ def measure_base(options: Options) -> dict:
         'mmseg': training(build_mmseg(options, NUM_CLASSES + 1, False), batch.inputs, 'decode.loss_ce'),
         'mmseg_channels_last': training(build_mmseg(options, NUM_CLASSES + 1, True), last, 'decode.loss_ce'),
     }, options, 'base')
-    speed = {name: options.scale.batch / found['median'] for name, found in seconds.items()}
+    median = {name: found['median'] for name, found in seconds.items()}
     return {
         'seconds_per_iteration': seconds,
-        'images_per_second': speed,
-        'ratio_vs_mmseg': speed['ours'] / speed['mmseg'],
-        'ratio_vs_mmseg_channels_last': speed['ours'] / speed['mmseg_channels_last'],
+        'images_per_second': {name: options.scale.batch / value for name, value in median.items()},
+        'ratio_vs_mmseg': median['ours'] / median['mmseg'],
+        'ratio_vs_mmseg_channels_last': median['ours'] / median['mmseg_channels_last'],
     }

@@ -132,12 +132,12 @@ def _measure_peak(sender: multiprocessing.connection.Connection, build: Callable
                   device: str) -> None:
     """Send the peak memory of one run."""
     _load_libraries()
+    # What is freed must not hide what running takes, nor count as it.
+    _free_unused()
     start = _resident('VmRSS') if device == 'cpu' else 0
     work = build(*args)
-    gc.collect()
+    _free_unused()
     if device == 'cpu':
-        # What building freed must not hide what running takes, nor count as it.
-        getattr(ctypes.CDLL(None), 'malloc_trim', lambda pad: None)(0)
         try:
             Path('/proc/self/clear_refs').write_text('5')
         except OSError:
@@ -149,6 +149,12 @@ def _measure_peak(sender: multiprocessing.connection.Connection, build: Callable
         torch.cuda.reset_peak_memory_stats()
         work()
         sender.send(torch.cuda.max_memory_allocated())
+
+
+def _free_unused() -> None:
+    """Give memory that nothing uses back to the system."""
+    gc.collect()
+    getattr(ctypes.CDLL(None), 'malloc_trim', lambda pad: None)(0)
 
 
 def _load_libraries() -> None:

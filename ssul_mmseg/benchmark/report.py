@@ -2,7 +2,7 @@
 from collections.abc import Iterable, Mapping
 
 DEFINITIONS = {
-    'ratio_vs_*': 'ours divided by the other; seconds and memory: below 1 is better; images per second: above 1',
+    'ratio_vs_*': 'seconds or memory of ours divided by those of the other: below 1 is better',
     'speedup_*': 'seconds of the other divided by ours: above 1 is better',
     'reference': "the plain formulation: two networks, the authors' classifier (a 3x3 convolution per task), all "
                  'logits at full resolution, one-hot targets, default memory layout',
@@ -82,8 +82,8 @@ def _task(result: Mapping) -> list[str]:
 def _base(result: Mapping) -> list[str]:
     """Training speed."""
     speed = result['images_per_second']
-    return _table(('variant', 'images / s', 'ours / variant'), (
-        (name, _number(value), _number(speed['ours'] / value)) for name, value in speed.items()))
+    return _table(('variant', 'images / s', 'seconds, ours / variant'), (
+        (name, _number(value), _number(value / speed['ours'])) for name, value in speed.items()))
 
 
 def _index(result: Mapping) -> list[str]:

@@ -89,18 +89,21 @@ def _ratio(ours: int | None, other: int | None) -> float | None:
 def measure_growth(options: Options) -> dict:
     """Seconds of an iteration while the number of old classes grows."""
     points = options.scale.growth
-    variants, skipped = {}, []
+    ours, plain, skipped = {}, {}, []
     for num_old in points:
         classes = (num_old, 1)
-        survivors = min(GROWTH_SURVIVORS, num_old)
-        variants[f'ours_{num_old}'] = build_step(options, 'ours', classes, survivors)
-        variants[f'ours_all_survive_{num_old}'] = build_step(options, 'ours', classes, num_old)
+        ours[f'ours_{num_old}'] = build_step(options, 'ours', classes, min(GROWTH_SURVIVORS, num_old))
+        ours[f'ours_all_survive_{num_old}'] = build_step(options, 'ours', classes, num_old)
+    # Apart: what fills the memory once slows down whatever runs next.
+    seconds = interleaved(ours, options, 'growth')
+    for num_old in points:
         needed = TENSORS * 4 * options.scale.batch * (num_old + 3) * options.scale.crop**2
         if needed > free_memory(options.device):
             skipped.append(f'{num_old} old classes: about {needed / 1e9:.0f} GB needed')
             continue
-        variants[f'reference_same_network_{num_old}'] = build_step(options, 'reference_same_network', classes, 0)
-    seconds = interleaved(variants, options, 'growth')
+        variant = f'reference_same_network_{num_old}'
+        plain[variant] = build_step(options, 'reference_same_network', (num_old, 1), 0)
+    seconds.update(interleaved(plain, options, 'growth'))
 
     def by_classes(variant: str) -> dict[str, dict]:
         return {str(n): seconds[f'{variant}_{n}'] for n in points if f'{variant}_{n}' in seconds}
