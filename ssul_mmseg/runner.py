@@ -32,6 +32,19 @@ class TaskRunner(Runner):
                 handler.setLevel(logging.WARNING)
         return logger
 
+    def _maybe_compile(self, target: str) -> None:
+        """Compile the backbone where the config says ``compile``; mmengine would compile a whole step.
+
+        What follows the trunk depends on the data, image by image, and would be compiled again and again.
+        """
+        options = self.cfg.get('compile')
+        if options:
+            try:
+                bare(self.model).backbone.compile(**({} if options is True else options))
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise InputError(f'compile is {options!r}, which torch.compile refuses ({error}); set it to True, '
+                                 'False, or a dict of torch.compile\'s options') from error
+
     def _init_model_weights(self) -> None:
         """Initialise the weights; a pretrained file that cannot be had is told in one sentence."""
         trusted = self.cfg.get('trust_pickled_weights')

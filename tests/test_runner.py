@@ -2,6 +2,7 @@
 import logging
 
 import pytest
+import torch
 from tiny import tiny_config, voc_tree
 
 from ssul_mmseg.engine import task_config
@@ -15,6 +16,27 @@ def test_the_console_shows_warnings_alone_and_the_file_all(tmp_path):
     levels = {isinstance(handler, logging.FileHandler): handler.level for handler in runner.logger.handlers}
     assert levels == {False: logging.WARNING, True: logging.INFO}
     assert runner.optim_wrapper.optimizer.param_groups[0]['lr'] == .01  # built before training
+
+
+def test_compiling_the_backbone_changes_no_number(tmp_path):
+    root = voc_tree(tmp_path / 'voc')
+    weights = {}
+    for name, options in (('eager', False), ('compiled', dict(backend='aot_eager'))):
+        cfg = tiny_config(root, tmp_path / name)
+        cfg.compile = options
+        runner = task_runner(task_config(cfg, 0))
+        runner.train()
+        assert (runner.model.backbone._compiled_call_impl is not None) == bool(options)
+        weights[name] = runner.model.state_dict()
+    assert all(torch.allclose(value, weights['compiled'][key], atol=1e-5) for key, value in weights['eager'].items())
+
+
+@pytest.mark.parametrize('options', ['yes', dict(backend='none'), dict(speed=2), dict(mode='fast')])
+def test_what_cannot_compile_is_told(tmp_path, options):
+    cfg = tiny_config(voc_tree(tmp_path / 'voc'), tmp_path / 'run')
+    cfg.compile = options
+    with pytest.raises(InputError, match=r'compile is .*; set it to True, False'):
+        task_runner(task_config(cfg, 0)).train()
 
 
 @pytest.mark.parametrize('key, value, words', [

@@ -8,5 +8,6 @@ randomness = dict(seed=0)
 # Checkpoints inside a task are checkpoint's; mmengine's own would need unpickling.
 default_hooks = dict(logger=dict(type='LoggerHook', interval=50), checkpoint=None)
 checkpoint = dict(interval=5, by_epoch=True)
+compile = False  # torch.compile of the backbone: True, or a dict of its options
 test_cfg = dict(type='TestLoop')
 test_evaluator = dict(type='IncrementalIoUMetric')
