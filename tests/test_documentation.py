@@ -1,0 +1,62 @@
+"""What the documents name exists: links, files, tests, options, and the flags of commands."""
+import ast
+import contextlib
+import io
+import re
+import runpy
+import shlex
+
+import pytest
+from mmengine.config import DictAction
+from tiny import ROOT
+
+from ssul_mmseg.options import read_config
+
+DOCUMENTS = [*ROOT.glob('*.md'), *ROOT.glob('docs/*.md')]
+README = (ROOT / 'README.md').read_text()
+CODE = re.compile(r'`([^`\n]+)`')
+TESTS = {node.name for path in ROOT.glob('tests/test_*.py') for node in ast.parse(path.read_text()).body
+         if isinstance(node, ast.FunctionDef)}
+COMMANDS = [line for text in [README, *(path.read_text() for path in ROOT.glob('docs/*.md'))]
+            for line in re.findall(r'python (tools/[^#`\n]+)', text)]
+OPTIONS = [option for row in re.findall(r'^\| .* \| (`.*=.*) \|$', README, re.M) for code in CODE.findall(row)
+           for option in shlex.split(code) if '=' in option]
+
+
+@pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere_and_nothing_is_left_to_fill_in(path):
+    text = path.read_text()
+    for target in re.findall(r'\]\(([^)#]+)', text):
+        assert target.startswith('https://') or (path.parent / target).exists(), target
+    assert not re.search(r'@[A-Z_]+@', text)
+
+
+@pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.name)
+def test_named_files_and_tests_exist(path):
+    for code in CODE.findall(path.read_text()):
+        if re.fullmatch(r'(ssul_mmseg|tools|tests|configs|docs)/[\w./-]+', code):
+            assert (ROOT / code).exists(), code
+        named = re.fullmatch(r'(?:(test_\w+\.py)(?:::|$))?(test_\w+)?', code)
+        if named:
+            assert not named[1] or (ROOT / 'tests' / named[1]).exists(), code
+            assert not named[2] or named[2] in TESTS, code
+
+
+def test_options_exist():
+    assert len(OPTIONS) > 15
+    for option in OPTIONS:
+        key, value = option.split('=', 1)
+        read_config(str(ROOT / 'configs/ssul/voc_15-1_m.py'), {key: DictAction._parse_iterable(value)})
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_commands_name_configs_and_flags_that_exist(command):
+    tool, *arguments = shlex.split(command)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), pytest.raises(SystemExit):
+        runpy.run_path(str(ROOT / tool))['main'](['--help'])
+    for argument in arguments:
+        if argument.startswith('--'):
+            assert argument in printed.getvalue()
+        elif re.fullmatch(r'configs/[\w/.-]+', argument):
+            assert (ROOT / argument).exists()
