@@ -104,9 +104,10 @@ def changed(document, values=LIKELY):
             *parents, last = (0, *path)
             with contextlib.suppress(LookupError, TypeError):  # an edit before has removed the place
                 part = functools.reduce(operator.getitem, parents, found)
-                part[last] = value
-                if remove and path:
-                    del part[last]
+                if isinstance(part, dict | list):  # an edit before has put something else there
+                    part[last] = value
+                    if remove and path:
+                        del part[last]
         return found[0]
     edit = st.tuples(st.sampled_from(places(document)), values, st.booleans())
     return st.lists(edit, max_size=3).map(change)
