@@ -1,6 +1,7 @@
 """What the command-line tools share: arguments, processes, and errors in one sentence."""
 import argparse
 import datetime
+import gc
 import os
 import signal
 import sys
@@ -67,16 +68,29 @@ def start_processes(launcher: str) -> None:
 def run(main: Callable[[Sequence[str] | None], None], resume_command: Callable[[], str] | None = None) -> None:
     """Run a tool's ``main``; end with a sentence and exit code 2 on bad input, cleanly on Ctrl-C and SIGTERM."""
     signal.signal(signal.SIGTERM, _interrupt)
+    code = 0
     try:
         main(None)
     except InputError as error:
-        sys.exit(_fail(f'error: {error.sentence}', 2))
+        code = _fail(f'error: {error.sentence}', 2)
     except KeyboardInterrupt:
         hint = f'; go on with: {resume_command()}' if resume_command else ''
-        sys.exit(_fail(f'stopped{hint}', 130))
+        code = _fail(f'stopped{hint}', 130)
     finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        leave_processes()
+    if code:
+        sys.exit(code)
+
+
+def leave_processes() -> None:
+    """Leave the process group, where there is one, and end its threads.
+
+    A model in a reference cycle would keep them beyond the interpreter's end, which aborts a process whose thread
+    still has a tensor to give back.
+    """
+    if torch.distributed.is_initialized():
+        gc.collect()
+        torch.distributed.destroy_process_group()
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -111,6 +111,42 @@ def test_other_errors_keep_their_traceback():
         cli.run(raising(ZeroDivisionError()))
 
 
+GROUP = """
+import os
+import socket
+import torch
+from ssul_mmseg import cli
+from ssul_mmseg.errors import InputError
+
+def main(argv):
+    cli.start_processes('pytorch')
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1))
+    model.itself = model
+    assert threads()
+    if {fails}:
+        raise InputError('no')
+
+def threads():
+    names = [open(f'/proc/self/task/{{task}}/comm').read() for task in os.listdir('/proc/self/task')]
+    return [name for name in names if 'gloo' in name]
+
+with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    os.environ.update(RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free.getsockname()[1]))
+try:
+    cli.run(main)
+finally:
+    print('left', threads())
+"""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='the threads of gloo')
+@pytest.mark.parametrize('fails', [False, True])
+def test_no_thread_of_the_process_group_outlives_a_tool(fails):
+    done = tool('-c', GROUP.format(fails=fails))
+    assert (done.returncode, done.stdout) == (2 if fails else 0, 'left []\n'), done.stderr
+
+
 def parsed(*arguments):
     parser = cli.Parser()
     parser.add_argument('config')
