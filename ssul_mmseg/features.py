@@ -2,6 +2,7 @@
 import contextlib
 import logging
 import os
+import tempfile
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class FeatureCache:
     Args:
         dtype: 'float16', 'bfloat16' or 'float32'. Features are rounded to it on every use, the first one included, so
             that results do not depend on what is cached.
-        location: 'memory', or 'disk', a file of its own that :meth:`close` removes.
+        location: 'memory', or 'disk', a nameless file, gone with :meth:`close` or with the process.
         limit: gigabytes (10^9 bytes) it may take; None: half of the free memory or disk, shared by all processes.
         folder: where the file of location 'disk' lies.
     """
@@ -55,18 +56,18 @@ class FeatureCache:
         if dtype not in DTYPES:
             raise InputError(f'feature_cache.dtype is {dtype!r}; choose one of {", ".join(DTYPES)}')
         self.dtype = DTYPES[dtype]
-        self.path = Path(folder, f'features_{os.getpid()}.bin') if location == 'disk' else None
+        self.folder = Path(folder) if location == 'disk' else None
         self.limit = int(limit * 1e9) if limit is not None else self._free_bytes() // (2 * get_world_size())
         self.used = 0
         self.full = False
         self._entries: dict[Hashable, Entry] = {}
-        self._space = self._map_file() if self.path else None
+        self._space = self._map_file() if self.folder else None
 
     def _free_bytes(self) -> int:
         """Bytes free where the cache lies."""
-        if self.path:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            status = os.statvfs(self.path.parent)
+        if self.folder:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            status = os.statvfs(self.folder)
             return status.f_bavail * status.f_frsize
         free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
         for limit, used in MEMORY_GROUPS:
@@ -76,18 +77,17 @@ class FeatureCache:
 
     def _map_file(self) -> Tensor:
         """Map a file of ``limit`` bytes; they are reserved, as a full disk would otherwise kill the process later."""
+        size = max(1, self.limit)
         try:
-            for stale in self.path.parent.glob('features_*.bin'):
-                stale.unlink()
-            with open(self.path, 'wb') as file:
-                os.posix_fallocate(file.fileno(), 0, max(1, self.limit))
+            # What is mapped lives on without a name, and no kill leaves it behind.
+            with tempfile.NamedTemporaryFile(dir=self.folder, prefix='features_') as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+                return torch.from_file(file.name, shared=True, size=size, dtype=torch.uint8)
         except OSError as error:
-            self.close()
-            print_log(f'features cannot be kept in {self.path.parent} ({error.strerror}); going on without keeping '
+            print_log(f'features cannot be kept in {self.folder} ({error.strerror}); going on without keeping '
                       'them: free space, or lower feature_cache.limit', logger='current', level=logging.WARNING)
             self.limit, self.full = 0, True
             return torch.empty(0, dtype=torch.uint8)
-        return torch.from_file(str(self.path), shared=True, size=max(1, self.limit), dtype=torch.uint8)
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._entries
@@ -131,11 +131,9 @@ class FeatureCache:
         return place.copy_(tensor)
 
     def close(self) -> None:
-        """Forget everything and remove the file."""
+        """Forget everything and give its room back."""
         self._entries.clear()
         self._space = None
-        if self.path:
-            self.path.unlink(missing_ok=True)
 
 
 def stacked(entries: Sequence[Entry], device: torch.device) -> tuple[Tensor, Tensor]:

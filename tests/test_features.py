@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -56,13 +58,15 @@ def test_a_full_disk_means_no_cache(tmp_path, monkeypatch):
     monkeypatch.setattr('os.posix_fallocate', no_space)
     cache = FeatureCache(location='disk', limit=1., folder=tmp_path)
     cache.put(0, *view(0))
-    assert len(cache) == 0 and not list(tmp_path.glob('*.bin'))
+    assert len(cache) == 0 and not list(tmp_path.iterdir())
 
 
-def test_the_file_of_a_dead_run_is_removed(tmp_path):
-    (tmp_path / 'features_1.bin').write_bytes(b'stale')
-    FeatureCache(location='disk', limit=1e-3, folder=tmp_path).close()
-    assert not list(tmp_path.iterdir())
+def test_the_file_has_no_name_that_a_kill_could_leave_and_goes_with_the_cache(tmp_path):
+    cache = FeatureCache(location='disk', limit=1e-3, folder=tmp_path)
+    cache.put(0, *view(0))
+    assert not list(tmp_path.iterdir()) and str(tmp_path) in Path('/proc/self/maps').read_text()
+    cache.close()
+    assert str(tmp_path) not in Path('/proc/self/maps').read_text()
 
 
 @pytest.mark.parametrize('options', [dict(location='gpu'), dict(dtype='int8')])
