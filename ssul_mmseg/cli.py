@@ -20,6 +20,12 @@ from .options import read_config
 __all__ = ['Parser', 'add_common_arguments', 'configured', 'default_work_dir', 'is_main_process', 'run']
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+# What a launcher sets, and what the process group needs to know of it.
+VARIABLES = {
+    'pytorch': {'RANK': 'RANK', 'WORLD_SIZE': 'WORLD_SIZE'},
+    'slurm': {'RANK': 'SLURM_PROCID', 'WORLD_SIZE': 'SLURM_NTASKS'},
+    'mpi': {'RANK': 'OMPI_COMM_WORLD_RANK', 'WORLD_SIZE': 'OMPI_COMM_WORLD_SIZE'},
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,12 +61,18 @@ def start_processes(launcher: str) -> None:
     """Join the process group: NCCL on GPUs, gloo where there is none."""
     if launcher == 'none' or is_distributed():
         return
+    missing = [variable for variable in VARIABLES[launcher].values() if variable not in os.environ]
+    if missing:
+        raise InputError(f'--launcher is {launcher}, but {missing[0]} is not set; start the processes with '
+                         'tools/dist_train.sh, tools/slurm_train.sh or mpirun, or leave --launcher out')
     if torch.cuda.is_available():
         init_dist(launcher, backend='nccl')
         return
-    if launcher == 'slurm':
-        os.environ.setdefault('RANK', os.environ['SLURM_PROCID'])
-        os.environ.setdefault('WORLD_SIZE', os.environ['SLURM_NTASKS'])
+    for name, variable in VARIABLES[launcher].items():
+        os.environ.setdefault(name, os.environ[variable])
+    if 'MASTER_ADDR' not in os.environ or 'MASTER_PORT' not in os.environ:
+        raise InputError('MASTER_ADDR and MASTER_PORT are not set, by which the processes find each other; set them to '
+                         'the host of the first process and to a port that is free on it')
     # A process that waits this long for another waits for a dead one.
     torch.distributed.init_process_group('gloo', timeout=datetime.timedelta(minutes=10))
 

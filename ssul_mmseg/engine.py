@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from mmseg.registry import DATASETS
 
 from .errors import InputError, machine_faults_told
+from .features import check_cache
 from .files import remove_leftovers, write_json, write_text
 from .hooks import MEMORY, RESULT, WEIGHTS, task_dir
 from .loops import test_features
@@ -83,8 +84,13 @@ def task_config(cfg: Config, task: int) -> Config:
     if train.batch_size % get_world_size():
         raise InputError(f'train_dataloader.batch_size is {train.batch_size}, shared by all processes, and cannot be '
                          f'split among {get_world_size()} of them; choose a multiple')
+    if memory and len(scenario.tasks) > 1 and train.batch_size < 2:
+        raise InputError('train_dataloader.batch_size is 1, but a batch with memory holds an exemplar and an image of '
+                         'the task; set it to 2 or more')
     train.batch_size //= get_world_size()
     cache = cfg.get('feature_cache')
+    if cache:
+        check_cache(**cache)
     if cache and task > 0:
         cfg.train_cfg.update(type='FeatureCacheTrainLoop', **cache)
         cfg.train_cfg.pop('by_epoch', None)

@@ -38,6 +38,19 @@ class Entry:
     info: Any = None
 
 
+def check_cache(views: int = 1, dtype: str = 'float16', location: str = 'memory', limit: float | None = None) -> None:
+    """Raise an :class:`InputError` for a ``feature_cache`` of the config that is none."""
+    if type(views) is not int or views < 1:
+        raise InputError(f'feature_cache.views is {views!r}; it is a number of augmentations per image, at least 1')
+    if location not in LOCATIONS:
+        raise InputError(f'feature_cache.location is {location!r}; choose one of {", ".join(LOCATIONS)}')
+    if dtype not in DTYPES:
+        raise InputError(f'feature_cache.dtype is {dtype!r}; choose one of {", ".join(DTYPES)}')
+    if limit is not None and (type(limit) not in (int, float) or not 0 <= limit < float('inf')):
+        raise InputError(f'feature_cache.limit is {limit!r}; it is a number of gigabytes, or None for half of what is '
+                         'free')
+
+
 class FeatureCache:
     """Features and labels by key, as many as fit.
 
@@ -51,10 +64,7 @@ class FeatureCache:
 
     def __init__(self, dtype: str = 'float16', location: str = 'memory', limit: float | None = None,
                  folder: str | Path = '.') -> None:
-        if location not in LOCATIONS:
-            raise InputError(f'feature_cache.location is {location!r}; choose one of {", ".join(LOCATIONS)}')
-        if dtype not in DTYPES:
-            raise InputError(f'feature_cache.dtype is {dtype!r}; choose one of {", ".join(DTYPES)}')
+        check_cache(dtype=dtype, location=location, limit=limit)
         self.dtype = DTYPES[dtype]
         self.folder = Path(folder) if location == 'disk' else None
         self.limit = int(limit * 1e9) if limit is not None else self._free_bytes() // (2 * get_world_size())

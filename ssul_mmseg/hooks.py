@@ -1,6 +1,7 @@
 """What happens around the training of a task: old weights in, freeze checked, memory and weights out."""
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,9 @@ class IncrementalTaskHook(Hook):
         work_dir: of the scenario; each task has a folder below it.
         seed: seed of the run.
         memory: ``dict(size=, selection=)`` of an :class:`~ssul_mmseg.memory.ExemplarMemory`, or None.
+
+    Raises:
+        InputError: the memory's arguments are wrong.
     """
 
     priority = 'HIGH'
@@ -51,7 +55,7 @@ class IncrementalTaskHook(Hook):
         self.task = task
         self.work_dir = work_dir
         self.seed = seed
-        self.memory = memory
+        self.memory = ExemplarMemory(**memory) if memory else None
         self._frozen: dict[str, str] | None = None
 
     def before_run(self, runner: Runner) -> None:
@@ -91,17 +95,17 @@ class IncrementalTaskHook(Hook):
             raise RuntimeError(f'{len(moved)} frozen tensors moved in task {self.task}, the first is {moved[0]}')
         if not is_main_process():
             return
-        if self.memory:
-            self._update_memory(runner)
+        if self.memory is not None:
+            self._update_memory(self.memory, runner)
         names = self._class_names(runner, self.scenario.seen(self.task))
         save_weights(task_dir(self.work_dir, self.task) / WEIGHTS, model.state_dict(), names, self.task)
 
-    def _update_memory(self, runner: Runner) -> None:
-        """Choose exemplars from this task's images and write the manifest."""
+    def _update_memory(self, memory: ExemplarMemory, runner: Runner) -> None:
+        """Choose exemplars from those of the task before and this task's images, and write the manifest."""
         dataset = runner.train_dataloader.dataset
-        memory = ExemplarMemory(**self.memory)
         if self.task > 0:
-            memory = ExemplarMemory.read(task_dir(self.work_dir, self.task - 1) / MEMORY)
+            old = ExemplarMemory.read(task_dir(self.work_dir, self.task - 1) / MEMORY)
+            memory = replace(memory, exemplars=old.exemplars, images_seen=old.images_seen)
         memory = memory.update(dataset.images_by_class(), self.task, self.seed)
         shortage = memory.shortage(self.scenario.seen(self.task))
         if shortage:

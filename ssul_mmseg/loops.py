@@ -11,8 +11,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from .errors import InputError
-from .features import FeatureCache, stacked
+from .features import FeatureCache, check_cache, stacked
 from .files import digest
 from .models.segmentors import IncrementalSegmentor
 from .processes import bare
@@ -51,8 +50,7 @@ class FeatureCacheTrainLoop(EpochBasedTrainLoop):
 
     def __init__(self, runner: Runner, dataloader: dict, max_epochs: int, views: int = 5, dtype: str = 'float16',
                  location: str = 'memory', limit: float | None = None) -> None:
-        if type(views) is not int or views < 1:
-            raise InputError(f'feature_cache.views is {views!r}; it is a number of augmentations per image, at least 1')
+        check_cache(views)
         super().__init__(runner, dataloader, max_epochs)
         self.cache: FeatureCache | None = None
         if bare(runner.model).trunk_frozen:

@@ -36,7 +36,7 @@ class ExemplarMemory:
         size: |M|, the number of images to keep.
         selection: 'class_balanced' (section 3.5) or 'random' (Table 4).
         exemplars: the images kept.
-        images_seen: training images of all tasks so far, exemplars of repeated images counted once a task.
+        images_seen: images of the training sets D_t of all tasks so far; one that is in two of them counts twice.
     """
 
     size: int

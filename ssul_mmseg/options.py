@@ -18,6 +18,7 @@ from .tasks import Scenario
 # Keys of a scenario's config beside those of mmengine's Runner.
 OWN_KEYS = ('dataset_name', 'method', 'saliency', 'scenario', 'memory', 'incremental', 'checkpoint',
             'feature_cache')
+NEEDED_KEYS = ('scenario', 'model', 'train_dataloader', 'test_dataloader', 'dataset_name', 'method')
 # Parts of a config that are arguments of something without being its ``dict(type=...)``.
 LOADER = set(inspect.signature(DataLoader.__init__).parameters) - {'self'}
 OWN_PARTS = {
@@ -48,7 +49,7 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
     except Exception as error:  # a config is a program and may raise anything
         raise InputError(f'config {path} cannot be read: {error}') from error
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    missing = [key for key in ('scenario', 'model', 'train_dataloader', 'test_dataloader') if key not in cfg]
+    missing = [key for key in NEEDED_KEYS if key not in cfg]
     if missing or 'name' not in cfg.scenario:
         raise InputError(f'config {path} is not of a scenario: {(missing or ["scenario.name"])[0]} is missing; '
                          'start from one in configs/ssul')

@@ -13,8 +13,8 @@ from .errors import InputError
 class ReplayBatchSampler(Sampler):
     """K/2 images of D_t and K/2 of the memory M in every batch (SSUL, Algorithm 1); without M, K of D_t.
 
-    An epoch passes once over D_t in random order. Every batch is whole: what is left over at the end of an epoch waits
-    for the next shuffle, and a task smaller than a batch repeats its images in other views. The batch of iteration i
+    An epoch passes once over D_t in random order. Every batch is whole: what is left over at the end of an epoch is
+    left out of it, and a task smaller than a batch repeats its images in other views. The batch of iteration i
     is a function of (seed, task, i). Processes take equal slices of it; where views repeat, each takes its own images,
     so that it keeps the features of no others. Yields keys (position, view) of a ``TaskDataset``: a new view is a new
     augmentation.

@@ -163,7 +163,8 @@ def test_a_config_with_its_options_its_place_and_its_launcher():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='NCCL needs what each launcher sets')
 @pytest.mark.parametrize('launcher, rank, size', [('pytorch', 'RANK', 'WORLD_SIZE'),
-                                                  ('slurm', 'SLURM_PROCID', 'SLURM_NTASKS')])
+                                                  ('slurm', 'SLURM_PROCID', 'SLURM_NTASKS'),
+                                                  ('mpi', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE')])
 def test_processes_are_joined_once_and_parted_at_the_end(monkeypatch, launcher, rank, size):
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
@@ -177,6 +178,20 @@ def test_processes_are_joined_once_and_parted_at_the_end(monkeypatch, launcher, 
         cli.start_processes(launcher)
     cli.run(main)
     assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='NCCL needs what each launcher sets')
+def test_a_launcher_that_did_not_start_the_process_is_told(monkeypatch):
+    for name in ('MASTER_ADDR', 'MASTER_PORT'):
+        monkeypatch.delenv(name, raising=False)
+    for launcher, variable in (('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID'), ('mpi', 'OMPI_COMM_WORLD_RANK')):
+        with pytest.raises(InputError, match=f'--launcher is {launcher}, but {variable} is not set'):
+            cli.start_processes(launcher)
+    monkeypatch.setenv('SLURM_PROCID', '0')
+    monkeypatch.setenv('SLURM_NTASKS', '1')
+    monkeypatch.setenv('RANK', '')  # set here, so that it is as it was afterwards
+    with pytest.raises(InputError, match='MASTER_ADDR'):
+        cli.start_processes('slurm')
 
 
 def test_work_dirs_of_methods_differ():

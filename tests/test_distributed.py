@@ -92,6 +92,15 @@ def test_processes_share_the_feature_cache(tree, one, tmp_path):
     assert_same(tmp_path / 'alone', tmp_path / 'shared')
 
 
+def test_normalisation_in_classifiers_bears_uneven_shares_and_low_precision(tree, tmp_path):
+    """The authors' classifier, cached features, mixed precision: a process may hold no image of a batch."""
+    train(tree, tmp_path, 2, **{
+        'model.decode_head.classifier': 'conv', 'feature_cache.views': 1, 'train_dataloader.batch_size': 2,
+        'optim_wrapper.type': 'BFloat16OptimWrapper'})
+    for key, value in load_state(tmp_path / 'task_1/weights.pth')['state_dict'].items():
+        assert value.isfinite().all(), key
+
+
 def rank_of(pid, work_dir):
     try:
         arguments = Path(f'/proc/{pid}/cmdline').read_bytes().split(b'\0')

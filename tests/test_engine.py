@@ -59,6 +59,27 @@ def test_ablations_run(tree, tmp_path, options):
     assert run_scenario(cfg)['final']['all'] >= 0
 
 
+@pytest.mark.parametrize('options, message', [
+    ({'memory.selection': 'balanced'}, 'memory.selection'), ({'memory.size': 0}, 'memory.size'),
+    ({'memory.labels': 'Seen'}, 'memory.labels'), ({'feature_cache': dict(views=0)}, 'feature_cache.views'),
+    ({'feature_cache': dict(location='gpu')}, 'feature_cache.location'), ({'train_dataloader.batch_size': 1}, 'batch'),
+    ({'model.decode_head.unknown': False}, 'model.weight_transfer'),
+], ids=str)
+def test_what_only_later_tasks_need_is_checked_before_the_first(tree, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        run_scenario(tiny_config(tree, tmp_path, 'configs/ssul/voc_15-1_m.py', **TWO_TASKS, **options))
+    assert not list(tmp_path.rglob('*.pth'))
+
+
+def test_the_memory_may_grow_from_a_task_learned_before(tree, tmp_path):
+    small, large = ({**TWO_TASKS, 'memory.size': size} for size in (20, 25))
+    run_scenario(tiny_config(tree, tmp_path / 'a', 'configs/ssul/voc_15-1_m.py', **small), range(1))
+    (tmp_path / 'b').mkdir()
+    (tmp_path / 'b/task_0').symlink_to(tmp_path / 'a/task_0')
+    run_scenario(tiny_config(tree, tmp_path / 'b', 'configs/ssul/voc_15-1_m.py', **large), range(1, 2))
+    assert json.loads((tmp_path / 'b/task_1/memory.json').read_text())['size'] == 25
+
+
 def test_whole_images_of_several_sizes_are_tested_by_one_option(tmp_path):
     root = voc_tree(tmp_path / 'voc')
     for folder, suffix in (('JPEGImages', 'jpg'), ('SegmentationClassAug', 'png'), ('SaliencyMap', 'png')):

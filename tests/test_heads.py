@@ -31,7 +31,7 @@ def test_a_class_keeps_its_channel_and_unknown_is_last():
     assert model.names == ['background', 'task_0', 'task_1', 'task_2', 'unknown'] and model.task == 2
     assert model.channels_of(['task_1', 'background']) == [0, 4, 5]
     assert model.channels_of(['unknown']) == [7] and model.out_channels == 8
-    model = head((3, 2), unknown=False, loss_decode=dict(type='SoftmaxCELoss'))
+    model = bare(classes_per_task=[3, 2], unknown=False, loss_decode=dict(type='SoftmaxCELoss'))
     assert model.names == ['background', 'task_0', 'task_1'] and model.out_channels == 6
     assert model.loss_decode.loss_name == 'loss_ce'
 
@@ -56,10 +56,14 @@ def test_a_classifier_is_a_filter_per_class_or_a_convolution_before_it():
     torch.testing.assert_close(last(own(features)), last(plain))
 
 
-def test_a_head_starts_with_small_filters_and_nothing_that_never_learns():
+@pytest.mark.parametrize('classifier', ['linear', 'conv'])
+def test_a_head_starts_with_small_filters_and_nothing_that_never_learns(classifier):
     torch.manual_seed(0)
-    model = bare(classes_per_task=[50], channels=64)
+    model = bare(classes_per_task=[50], channels=64, classifier=classifier)
     model.init_weights()
+    if classifier == 'conv':
+        assert (model.classifiers['task_0'][0].bn.weight == 1).all()
+        assert model.classifiers['task_0'][0].conv.weight.std() > .02
     assert not any('conv_seg' in name for name, _ in model.named_parameters())
     last = model.classifiers['task_0'][-1]
     assert .009 < last.weight.std() < .011 and not last.bias.any()

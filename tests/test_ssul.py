@@ -173,13 +173,13 @@ def test_softmax_needs_all_channels():
 
 def test_without_an_unknown_channel_unknown_is_background():
     head = dict(unknown=False)
-    model = started(tiny_model([3, 1], head=head, weight_transfer='random'), tiny_model([3], head=head))
+    model = started(*(tiny_model(classes, head=head, weight_transfer='random') for classes in ([3, 1], [3])))
     assert model.decode_head.names == ['background', 'task_0', 'task_1']
     assert model.decode_head.to_channels(torch.tensor([[[UNKNOWN, 4]]])).tolist() == [[[0, 4]]]
     inputs, labels = batch(3, 1)
     assert torch.isfinite(model.loss(inputs, samples_of(labels))['loss_bce'])
     with pytest.raises(InputError, match='weight_transfer'):
-        started(tiny_model([3, 1], head=head), tiny_model([3], head=head))
+        tiny_model([3], head=head)
 
 
 @pytest.mark.parametrize('options', [dict(tau=1.), dict(tau=0), dict(weight_transfer='zero'), dict(merge_unknown='no'),
@@ -193,7 +193,7 @@ def test_weights_of_another_shape_are_refused():
     with pytest.raises(InputError, match='do not fit'):
         started(tiny_model([3, 1]), tiny_model([2]))
     with pytest.raises(InputError, match='do not fit'):
-        started(tiny_model([3, 1]), tiny_model([3], head=dict(unknown=False)))
+        started(tiny_model([3, 1]), tiny_model([3], head=dict(unknown=False), weight_transfer='random'))
 
 
 @pytest.mark.parametrize('merge_unknown', ['labels', 'scores'])

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 
 from ssul_mmseg.models import upsampling
-from ssul_mmseg.models.upsampling import upsampled_argmax, upsampled_pseudo_labels
+from ssul_mmseg.models.upsampling import upsampled_argmax, upsampled_pseudo_labels, upsampled_softmax_pseudo_labels
 
 
 def plain_pseudo_labels(logits, num_old, size, tau):
@@ -58,6 +58,14 @@ def test_argmax_equals_upsampling_everything(seed, channels, h, w, height, width
 def test_a_class_second_everywhere_can_win_between():
     logits = torch.tensor([[1., -1.], [-1., 1.], [.9, .9]]).view(1, 3, 1, 2)
     assert upsampled_argmax(logits, (1, 4)).tolist() == [[[0, 2, 2, 1]]]
+
+
+def test_softmax_is_confident_by_its_share_of_all_channels():
+    # A row per pixel; channels: background, two old classes, unknown.
+    shares = torch.tensor([[.1, .8, .05, .05], [.05, .05, .2, .7], [.1, .1, .75, .05], [.8, .1, .05, .05],
+                           [.2, .6, .1, .1], [.1, .05, .05, .8]])
+    logits = (shares.log() - 3).T.reshape(1, 4, 1, 6)
+    assert upsampled_softmax_pseudo_labels(logits, 2, (1, 6), .7).tolist() == [[[1, 0, 2, 0, 0, 0]]]
 
 
 def test_threshold_is_exclusive():

@@ -15,6 +15,7 @@ from ..tasks import BACKGROUND, IGNORE, MAX_CLASSES, Scenario, check_setting
 from .class_index import ClassIndex
 
 NO_CLASS = -1
+MEMORY_LABELS = ('seen', 'stored')
 
 
 @DATASETS.register_module()
@@ -57,6 +58,8 @@ class TaskDataset(Dataset):
         self.scenario = Scenario(**scenario)
         self.task = self.scenario.check_task(task)
         self.setting = check_setting(setting)
+        if memory_labels not in MEMORY_LABELS:
+            raise InputError(f'memory.labels is {memory_labels!r}; choose one of {", ".join(MEMORY_LABELS)}')
         self.seed = seed
         self.saliency_dir = saliency_dir
         self.test_mode = test_mode

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..models.heads import classify
 from ..models.segmentors import IncrementalSegmentor
-from ..models.upsampling import upsampled_pseudo_labels
+from ..models.upsampling import upsampled_pseudo_labels, upsampled_softmax_pseudo_labels
 from ..tasks import BACKGROUND, UNKNOWN
 
 WEIGHT_TRANSFER = ('unknown', 'background', 'random')
@@ -49,6 +49,9 @@ class SSUL(IncrementalSegmentor):
         if weight_transfer not in WEIGHT_TRANSFER:
             raise InputError(
                 f'model.weight_transfer is {weight_transfer!r}; choose one of {", ".join(WEIGHT_TRANSFER)}')
+        if weight_transfer == 'unknown' and 'unknown' not in self.decode_head.names:
+            raise InputError("model.weight_transfer is 'unknown', which a head without unknown does not have; set "
+                             'model.weight_transfer=background or random, or model.decode_head.unknown=True')
         self.freezes = freeze and self.task > 0
         self.tau = tau
         self.weight_transfer = weight_transfer
@@ -106,7 +109,9 @@ class SSUL(IncrementalSegmentor):
         if self.task == 0 or self.tau is None:
             return target
         head = self.decode_head
-        pseudo = upsampled_pseudo_labels(
+        pseudo_labels = (upsampled_pseudo_labels if head.loss_decode.independent_channels else
+                         upsampled_softmax_pseudo_labels)
+        pseudo = pseudo_labels(
             self.old_logits(inputs, features).float(), head.num_seen - len(head.channels_of([f'task_{self.task}'])),
             labels.shape[1:], self.tau, head.align_corners)
         unlabelled = (labels == BACKGROUND) | (labels == UNKNOWN)

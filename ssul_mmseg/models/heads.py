@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.dist import all_reduce, get_world_size
+from mmengine.model import normal_init
 from mmseg.models.decode_heads import ASPPHead
 from mmseg.registry import MODELS
 from torch import Tensor, nn
@@ -66,7 +67,7 @@ class IncrementalASPPHead(ASPPHead):
             align_corners=align_corners,
             loss_decode=loss_decode or dict(type='SigmoidBCELoss'),
             ignore_index=IGNORE,
-            init_cfg=dict(type='Normal', std=0.01, override=dict(name='classifiers')))
+            init_cfg=None)
         del self.conv_seg
         widths = {'background': 1, **{f'task_{t}': n for t, n in enumerate(classes_per_task)}}
         if unknown:
@@ -85,6 +86,12 @@ class IncrementalASPPHead(ASPPHead):
             ConvModule(self.channels, self.channels, 3, padding=1, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
         ]
         return nn.Sequential(*own, nn.Conv2d(self.channels, num_classes, 1))
+
+    def init_weights(self) -> None:
+        """Initialise the ASPP as its modules do, and every filter of a class from N(0, 0.01^2), as mmseg's heads do."""
+        super().init_weights()
+        for classifier in self.classifiers.values():
+            normal_init(classifier[-1], std=0.01)
 
     @property
     def names(self) -> list[str]:

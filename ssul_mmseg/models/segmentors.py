@@ -171,7 +171,7 @@ class IncrementalSegmentor(EncoderDecoder):
         scores = upsample(logits, input_size, head.align_corners)[:, :, view[0], view[1]]
         scores = upsample(scores, size, head.align_corners)
         if self._adds_scores:
-            scores = scores.sigmoid()
+            scores = scores.sigmoid() if head.loss_decode.independent_channels else scores.softmax(1)
             scores[:, BACKGROUND] += scores[:, -1]
             scores = scores[:, :-1]
         return head.to_labels(scores.argmax(1))

@@ -80,6 +80,16 @@ def upsampled_pseudo_labels(logits: Tensor, num_old: int, size: tuple[int, int],
     return result
 
 
+def upsampled_softmax_pseudo_labels(logits: Tensor, num_old: int, size: tuple[int, int], tau: float,
+                                    align_corners: bool = False) -> Tensor:
+    """Pseudo-labels of a model trained by softmax (an ablation): its confidence is softmax's, over all channels.
+
+    Arguments and result are those of :func:`upsampled_pseudo_labels`.
+    """
+    confidence, label = upsample(logits, size, align_corners).softmax(1).max(dim=1)
+    return label * ((confidence > tau) & (label > 0) & (label <= num_old))
+
+
 def _possible_winners(logits: Tensor) -> Tensor:
     """Mask (B, C) of the channels that can be the upsampled argmax somewhere: a bound per cell of the grid."""
     window = tuple(min(2, side) for side in logits.shape[2:])
