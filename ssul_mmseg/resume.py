@@ -15,13 +15,12 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
 from .errors import InputError
-from .files import read_json, write_json
+from .files import RUN, read_json, write_json
 from .hooks import MEMORY, RESULT, WEIGHTS, task_dir
 from .memory import ExemplarMemory
 from .processes import bare
 from .weights import load_state, save_state
 
-RUN = 'run.json'
 CHECKPOINT = 'checkpoint.pth'
 PREVIOUS = 'checkpoint_previous.pth'
 READERS = {WEIGHTS: load_state, MEMORY: ExemplarMemory.read, RESULT: read_json, CHECKPOINT: load_state,

@@ -178,6 +178,19 @@ def test_compare_refuses_what_would_mislead(save):
         compare([])
 
 
+def test_compare_averages_only_what_differs_in_the_seed(save, tmp_path):
+    def run(seed, **config):
+        folder = tmp_path / f'run_{seed}'
+        folder.mkdir()
+        (folder / 'run.json').write_text(json.dumps({'randomness.seed': seed, **config}))
+        (folder / 'results.json').write_text(json.dumps(document(seed)))
+        return folder
+    runs = [run(0, **{'model.freeze': True, 'a.data_root': 'x'}), run(1, **{'model.freeze': True, 'a.data_root': 'y'})]
+    assert '±' in compare(runs)
+    with pytest.raises(InputError, match=r'run_2 differs from the other runs of SSUL-M .* \(model\.freeze\)'):
+        compare([*runs, run(2, **{'model.freeze': False})])
+
+
 @pytest.mark.parametrize(('place', 'expected'), [
     (('VOC', '15-1', 'overlapped', 'SSUL-M'), [78.36, 49.01, 71.37]),  # Table 1
     (('VOC', '19-1', 'overlapped', 'joint'), [77.51, 77.04, 77.43]),

@@ -118,7 +118,8 @@ def test_features_against_labels_lose_what_images_lose():
 @pytest.mark.parametrize('padded, original', [('img_padding_size', (48, 56)), ('padding_size', (48, 56)),
                                               ('padding_size', None), (None, (48, 56)), (None, None)])
 def test_prediction_is_cut_from_the_padding_and_has_the_original_size(merge_unknown, unknown, padded, original):
-    model = tiny_model([3], head=dict(unknown=unknown), merge_unknown=merge_unknown).eval()
+    model = tiny_model([3], head=dict(unknown=unknown), merge_unknown=merge_unknown,
+                       weight_transfer='background').eval()
     features = torch.randn(1, 8, 4, 4)
     sample = SegDataSample()
     scores = F.interpolate(model.decode_head.classify(features), size=(40, 32), mode='bilinear')

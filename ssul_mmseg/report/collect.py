@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import read_json
+from ..files import RUN, read_json
 from ..tasks import Scenario
 from .tables import COLUMNS, comparison_table
 
@@ -182,11 +182,12 @@ def compare(paths: Sequence[str | Path]) -> str:
         paths: what :func:`read_results` reads, one per run.
 
     Raises:
-        InputError: a run is not finished, or a method has the same seed twice.
+        InputError: a run is not finished, a method has the same seed twice, or its runs differ in more than the seed.
     """
     if not paths:
         raise InputError('there is nothing to compare; give at least one results.json')
     groups: dict[tuple[str, str, str, str], dict[str, dict[int, dict]]] = {}
+    settings: dict[tuple[str, ...], dict] = {}
     for path in paths:
         document = read_results(path)
         method, seed = document['method'], document['seed']
@@ -197,6 +198,11 @@ def compare(paths: Sequence[str | Path]) -> str:
         if seed in runs:
             raise InputError(f'{path} is a second run of {method} on {" ".join(place[:3])}{place[3]} with seed {seed}; '
                              'give one run per seed')
+        first, own = settings.setdefault((*place, method), run_settings(path)), run_settings(path)
+        differing = sorted(key for key in {*first, *own} if first.get(key) != own.get(key)) if first and own else []
+        if differing:
+            raise InputError(f'the run of {path} differs from the other runs of {method} in more than the seed '
+                             f'({", ".join(differing[:5])}); compare one setting at a time')
         runs[seed] = document['final']
     parts = []
     for (dataset, scenario, setting, order), methods in groups.items():
@@ -205,6 +211,21 @@ def compare(paths: Sequence[str | Path]) -> str:
                 for method, runs in methods.items()]
         parts.append(f'{dataset} {scenario}, {setting}{order}: mIoU in percent\n\n{comparison_table(rows)}')
     return '\n'.join(parts)
+
+
+def run_settings(path: str | Path) -> dict:
+    """The config of the run that wrote a result file, without its seed and where its data lie; {} if it is not there.
+
+    Args:
+        path: what :func:`read_results` reads.
+    """
+    path = Path(path)
+    config = (path if path.is_dir() else path.parent) / RUN
+    content = read_json(config) if config.is_file() else {}
+    if not isinstance(content, dict):
+        raise InputError(f'{config} does not hold the config of a run; move the results.json away from it')
+    return {key: value for key, value in content.items()
+            if key != 'randomness.seed' and not key.endswith('data_root')}
 
 
 def order_name(order: Sequence[int]) -> str:
