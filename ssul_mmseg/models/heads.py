@@ -88,10 +88,10 @@ class IncrementalASPPHead(ASPPHead):
         return nn.Sequential(*own, nn.Conv2d(self.channels, num_classes, 1))
 
     def init_weights(self) -> None:
-        """Initialise the ASPP as its modules do, and every filter of a class from N(0, 0.01^2), as mmseg's heads do."""
-        super().init_weights()
+        """Draw the classes' filters from N(0, 0.01^2), as mmseg's heads do; the ASPP starts as its modules do."""
         for classifier in self.classifiers.values():
             normal_init(classifier[-1], std=0.01)
+        super().init_weights()
 
     @property
     def names(self) -> list[str]:
