@@ -24,7 +24,7 @@ test: lint  ## everything but the slow tests
 	PATH=$(CURDIR)/$(BIN):$$PATH OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-slow: $(VENV)/.installed  ## the slow tests
-	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m pytest -m slow
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m pytest -m slow --timeout 7200
 
 soak: $(VENV)/.installed  ## a run killed at 30 moments, resumed, and compared with an undisturbed one
 	$(BIN)/python tools/soak.py --kills 30 --out work_dirs/soak

@@ -15,6 +15,7 @@ from mmengine.model import MMDistributedDataParallel
 from tiny import ROOT, samples_of, started, tiny_model, tiny_options, voc_tree
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
+from ssul_mmseg.cli import leave_processes
 from ssul_mmseg.weights import load_state
 
 
@@ -127,8 +128,8 @@ def test_a_dead_process_ends_the_others_and_another_number_goes_on(tree, one, tm
     assert_same(one, tmp_path)
 
 
-def count_reduced_bytes(rank, folder, queue):
-    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+def reduced_bytes():
+    """What one step reduces over the processes, what it could learn, and the whole model."""
     model = started(tiny_model([3, 2]), tiny_model([3]))
     wrapped = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False)
     counted = []
@@ -141,15 +142,21 @@ def count_reduced_bytes(rank, folder, queue):
     labels = torch.randint(0, 5, (2, 24, 24), dtype=torch.uint8)
     losses = wrapped(torch.randn(2, 3, 24, 24), samples_of(labels), mode='loss')
     sum(losses.values()).backward()
+    return (sum(counted), sum(p.nbytes for p in model.parameters() if p.requires_grad),
+            sum(p.nbytes for p in model.parameters()))
+
+
+def put_reduced_bytes(rank, folder, queue):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    found = reduced_bytes()
     if rank == 0:
-        queue.put((sum(counted), sum(p.nbytes for p in model.parameters() if p.requires_grad),
-                   sum(p.nbytes for p in model.parameters())))
-    torch.distributed.destroy_process_group()
+        queue.put(found)
+    leave_processes()
 
 
 def test_only_what_learns_is_reduced_over_processes(tmp_path):
     queue = torch.multiprocessing.get_context('spawn').SimpleQueue()
-    torch.multiprocessing.spawn(count_reduced_bytes, (str(tmp_path), queue), nprocs=2)
+    torch.multiprocessing.spawn(put_reduced_bytes, (str(tmp_path), queue), nprocs=2)
     reduced, learning, everything = queue.get()
     # Background, unknown and two classes: four 1x1 filters of eight channels and their biases, four bytes each.
     assert reduced == learning == 4 * 4 * (8 + 1) < everything / 100
