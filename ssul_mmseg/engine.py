@@ -70,9 +70,6 @@ def task_config(cfg: Config, task: int) -> Config:
     for transform in train.dataset.pipeline:
         if transform.type == 'LabelAugmentation':
             transform.saliency = cfg.saliency
-    if any(transform.type == 'ShortSideCenterCrop' and transform.size is None for transform in test.dataset.pipeline):
-        # Whole images differ in size.
-        test.batch_size = 1
     common = dict(scenario=args, task=task, index_cache=str(Path(work_dir)))
     train.dataset.update(common, setting=setting, seed=seed, memory_labels=labels)
     if memory and task > 0:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from .features import FeatureCache, check_cache, stacked
 from .files import digest
-from .models.segmentors import IncrementalSegmentor
+from .models.segmentors import IncrementalSegmentor, of_one_size
 from .processes import bare
 
 
@@ -219,14 +219,15 @@ class FeatureCacheTestLoop(TestLoop):
     def _predict_fresh(self, cache: FeatureCache, keys: Sequence[int], data_batch: dict) -> list[SegDataSample]:
         """Predict images and cache them; one by one, as those from the cache are, so that rounding is the same."""
         model = bare(self.runner.model)
-        with autocast(enabled=self.fp16):
-            data = model.data_preprocessor(data_batch, False)
-            features = cache.rounded(model.trunk(data['inputs'])).contiguous()
-        size = tuple(data['inputs'].shape[2:])
         outputs = []
-        for key, kept, sample in zip(keys, features, data['data_samples'], strict=True):
-            cache.put(key, kept, sample.gt_sem_seg.data[0], (size, sample.metainfo))
-            outputs += model.predict_by_feat(kept.unsqueeze(0), size, [sample])
+        for part in of_one_size(data_batch):
+            with autocast(enabled=self.fp16):
+                data = model.data_preprocessor(part, False)
+                features = cache.rounded(model.trunk(data['inputs'])).contiguous()
+            size = tuple(data['inputs'].shape[2:])
+            for kept, sample in zip(features, data['data_samples'], strict=True):
+                cache.put(keys[len(outputs)], kept, sample.gt_sem_seg.data[0], (size, sample.metainfo))
+                outputs += model.predict_by_feat(kept.unsqueeze(0), size, [sample])
         return outputs
 
     def _predict_cached(self, cache: FeatureCache, keys: Sequence[int]) -> list[SegDataSample]:

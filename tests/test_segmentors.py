@@ -137,6 +137,18 @@ def test_prediction_is_cut_from_the_padding_and_has_the_original_size(merge_unkn
     assert torch.equal(result.pred_sem_seg.data, expected.masked_fill(expected == 4, UNKNOWN).byte())
 
 
+def test_images_of_several_sizes_are_predicted_in_their_order():
+    model = tiny_model([3]).eval()
+    sizes = [(32, 32), (24, 40), (24, 40), (32, 32), (40, 24)]
+    inputs = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in sizes]
+    samples = [SegDataSample(metainfo=dict(ori_shape=size, number=i)) for i, size in enumerate(sizes)]
+    outputs = model.test_step(dict(inputs=inputs, data_samples=samples))
+    assert [output.number for output in outputs] == [0, 1, 2, 3, 4]
+    for image, output in zip(inputs, outputs, strict=True):
+        (alone, ) = model.test_step(dict(inputs=[image], data_samples=[SegDataSample()]))
+        assert torch.equal(output.pred_sem_seg.data, alone.pred_sem_seg.data)
+
+
 def test_the_ground_truth_decides_the_size():
     model = tiny_model([3]).eval()
     sample = SegDataSample(gt_sem_seg=PixelData(data=torch.zeros(1, 10, 6, dtype=torch.uint8)),

@@ -1,5 +1,6 @@
 """What all methods share: a segmentor that starts from the old task's weights and can freeze parts of itself."""
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import torch
 from mmengine.structures import PixelData
@@ -135,6 +136,13 @@ class IncrementalSegmentor(EncoderDecoder):
         """Loss of features (B, channels, h, w) against finished targets (B, H, W)."""
         return self.decode_head.loss(features, targets, self.learning_classifiers())
 
+    def test_step(self, data: dict) -> list[SegDataSample]:
+        """Predict the images of a loaded batch, which may differ in size."""
+        outputs = []
+        for part in of_one_size(data):
+            outputs += super().test_step(part)
+        return outputs
+
     def predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None = None) -> list[SegDataSample]:
         """Predict labels of images (B, 3, H, W), see :meth:`predict_by_feat`."""
         samples = data_samples or [SegDataSample() for _ in inputs]
@@ -180,6 +188,14 @@ class IncrementalSegmentor(EncoderDecoder):
     def _adds_scores(self) -> bool:
         """Whether unknown's score is added to the background's."""
         return self.merge_unknown == 'scores' and 'unknown' in self.decode_head.names
+
+
+def of_one_size(batch: dict) -> Iterator[dict]:
+    """Parts of a loaded batch, in its order, each of images of one size: a network takes no others together."""
+    images, samples = batch['inputs'], batch['data_samples']
+    for _, part in groupby(range(len(images)), key=lambda position: images[position].shape):
+        positions = list(part)
+        yield dict(inputs=[images[i] for i in positions], data_samples=[samples[i] for i in positions])
 
 
 def _form(tensor: Tensor) -> tuple:
