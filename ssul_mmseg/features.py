@@ -18,6 +18,8 @@ from .errors import InputError
 LOCATIONS = ('memory', 'disk')
 DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16, 'float32': torch.float32}
 ALIGNMENT = 64
+# Bytes of one file of location 'disk': a small data set takes no more than it needs.
+FILE_SIZE = 1 << 28
 # Files of the limit that a container or a job scheduler sets, and of what is used: control groups of both versions.
 MEMORY_GROUPS = [('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory.current'),
                  ('/sys/fs/cgroup/memory/memory.limit_in_bytes', '/sys/fs/cgroup/memory/memory.usage_in_bytes')]
@@ -57,9 +59,9 @@ class FeatureCache:
     Args:
         dtype: 'float16', 'bfloat16' or 'float32'. Features are rounded to it on every use, the first one included, so
             that results do not depend on what is cached.
-        location: 'memory', or 'disk', a nameless file, gone with :meth:`close` or with the process.
+        location: 'memory', or 'disk', nameless files, gone with :meth:`close` or with the process.
         limit: gigabytes (10^9 bytes) it may take; None: half of the free memory or disk, shared by all processes.
-        folder: where the file of location 'disk' lies.
+        folder: where the files of location 'disk' lie.
     """
 
     def __init__(self, dtype: str = 'float16', location: str = 'memory', limit: float | None = None,
@@ -71,7 +73,7 @@ class FeatureCache:
         self.used = 0
         self.full = False
         self._entries: dict[Hashable, Entry] = {}
-        self._space = self._map_file() if self.folder else None
+        self._space = torch.empty(0, dtype=torch.uint8)
 
     def _free_bytes(self) -> int:
         """Bytes free where the cache lies."""
@@ -84,20 +86,6 @@ class FeatureCache:
             with contextlib.suppress(OSError, ValueError):  # there is no such group, or no limit ('max')
                 free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
         return max(0, free)
-
-    def _map_file(self) -> Tensor:
-        """Map a file of ``limit`` bytes; they are reserved, as a full disk would otherwise kill the process later."""
-        size = max(1, self.limit)
-        try:
-            # What is mapped lives on without a name, and no kill leaves it behind.
-            with tempfile.NamedTemporaryFile(dir=self.folder, prefix='features_') as file:
-                os.posix_fallocate(file.fileno(), 0, size)
-                return torch.from_file(file.name, shared=True, size=size, dtype=torch.uint8)
-        except OSError as error:
-            print_log(f'features cannot be kept in {self.folder} ({error.strerror}); going on without keeping '
-                      'them: free space, or lower feature_cache.limit', logger='current', level=logging.WARNING)
-            self.limit, self.full = 0, True
-            return torch.empty(0, dtype=torch.uint8)
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._entries
@@ -118,32 +106,44 @@ class FeatureCache:
             return
         try:
             kept = [self._keep(features.detach().to(self.dtype)), self._keep(labels)]
-        except (MemoryError, RuntimeError):
-            kept = [None]
-        if any(part is None for part in kept):
+        except (MemoryError, RuntimeError, OSError) as error:
             self.full = True
-            print_log(f'the feature cache is full: {len(self)} views in {self.used / 1e9:.2f} GB are kept, all others '
-                      'are computed at every use; a larger feature_cache.limit would be faster', logger='current',
-                      level=logging.WARNING)
+            reason = f' ({error.strerror})' if isinstance(error, OSError) else ''
+            print_log(f'the feature cache is full{reason}: {len(self)} views in {self.used / 1e9:.2f} GB are kept, all '
+                      'others are computed at every use; a larger feature_cache.limit, or more room, would be faster',
+                      logger='current', level=logging.WARNING)
             return
         self._entries[key] = Entry(*kept, info)
 
-    def _keep(self, tensor: Tensor) -> Tensor | None:
-        """A copy of a tensor on the CPU within the limit, or None."""
-        size = tensor.numel() * tensor.element_size()
-        start = -(-self.used // ALIGNMENT) * ALIGNMENT
-        if start + size > self.limit:
-            return None
-        self.used = start + size
-        if self._space is None:
-            return tensor.to('cpu', copy=True, memory_format=torch.contiguous_format)
-        place = self._space[start:start + size].view(tensor.dtype).view(tensor.shape)
-        return place.copy_(tensor)
+    def _keep(self, tensor: Tensor) -> Tensor:
+        """A copy of a tensor on the CPU, aligned; a :class:`MemoryError` if it is beyond the limit."""
+        exact = tensor.numel() * tensor.element_size()
+        size = -(-exact // ALIGNMENT) * ALIGNMENT
+        # What is left of the last file, if it is too little, stays unused.
+        used = self.used + (len(self._space) if size > len(self._space) else 0)
+        if used + size > self.limit:
+            raise MemoryError
+        if self.folder:
+            if size > len(self._space):
+                self._space = self._map_file(max(size, min(FILE_SIZE, self.limit - used)))
+            place, self._space = self._space[:exact], self._space[size:]
+            kept = place.view(tensor.dtype).view(tensor.shape).copy_(tensor)
+        else:
+            kept = tensor.to('cpu', copy=True, memory_format=torch.contiguous_format)
+        self.used = used + size
+        return kept
+
+    def _map_file(self, size: int) -> Tensor:
+        """Map a file; its bytes are reserved, as a full disk would otherwise kill the process later."""
+        # What is mapped lives on without a name, and no kill leaves it behind.
+        with tempfile.NamedTemporaryFile(dir=self.folder, prefix='features_') as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+            return torch.from_file(file.name, shared=True, size=size, dtype=torch.uint8)
 
     def close(self) -> None:
         """Forget everything and give its room back."""
         self._entries.clear()
-        self._space = None
+        self._space = self._space[:0].clone()
 
 
 def stacked(entries: Sequence[Entry], device: torch.device) -> tuple[Tensor, Tensor]:

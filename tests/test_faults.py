@@ -290,7 +290,7 @@ def test_a_disk_without_room_for_the_feature_cache(tmp_path, monkeypatch):
         cache = FeatureCache('float32', 'disk', .001, tmp_path)
         cache.put(0, torch.zeros(1, 9, 9), torch.zeros(1, 1, dtype=torch.uint8))
     assert len(cache) == 0 and not list(tmp_path.iterdir())
-    assert len(messages) == 1 and 'going on without keeping them' in messages[0]
+    assert len(messages) == 1 and 'is full (File too large): 0 views' in messages[0]
 
 
 def test_the_feature_cache_respects_the_limit_of_a_container(tmp_path, monkeypatch):

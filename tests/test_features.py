@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,23 @@ def test_a_full_disk_means_no_cache(tmp_path, monkeypatch):
     cache = FeatureCache(location='disk', limit=1., folder=tmp_path)
     cache.put(0, *view(0))
     assert len(cache) == 0 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('limit, kept, files', [(2e-6, 10, 5), (1e-6, 5, 3), (.9e-6, 4, 2)])
+def test_files_are_made_as_they_are_needed_and_never_beyond_the_limit(tmp_path, monkeypatch, limit, kept, files):
+    """A view takes 128 + 64 bytes: a file of 400 holds two, one of 200 one, and one of 100 would hold none."""
+    monkeypatch.setattr('ssul_mmseg.features.FILE_SIZE', 400)
+    sizes = []
+    fallocate = os.posix_fallocate
+    monkeypatch.setattr('os.posix_fallocate', lambda *args: sizes.append(args[-1]) or fallocate(*args))
+    cache = FeatureCache('float16', 'disk', limit, tmp_path)
+    assert not sizes
+    for seed in range(12):
+        cache.put(seed, *view(seed))
+    assert len(cache) == kept and len(sizes) == files and sum(sizes) <= cache.limit
+    for seed in range(kept):
+        assert torch.equal(cache[seed].features.float(), cache.rounded(view(seed)[0]))
+        assert torch.equal(cache[seed].labels, view(seed)[1])
 
 
 def test_the_file_has_no_name_that_a_kill_could_leave_and_goes_with_the_cache(tmp_path):
