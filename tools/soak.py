@@ -180,13 +180,14 @@ def markdown(record: dict) -> str:
     phases = Counter(kill['phase'] for kill in record['kills'])
     rows = [f'| {phase} | {phases[phase]} |' for phase in (START, *AIMS)]
     where = record['machine']
+    threads = f'{where["threads"]} thread{"s" * (where["threads"] > 1)}'
     versions = ', '.join(f'{name} {version}' for name, version in where['versions'].items())
     return '\n'.join([
         '# Soak', '', f'`{record["command"]}`', '', '| killed in | kills |', '|---|---|', *rows,
         f'| **all** | **{len(record["kills"])}** |', '',
         f'{record["runs"]} runs of {TASKS} tasks; lost {len(record["lost"])}, mismatches {len(record["mismatches"])}; '
         f'{duration(record["seconds"])} in all, {duration(record["undisturbed_seconds"])} an undisturbed run.', '',
-        f'{where["date"]}, {where["cpu"]}, {where["cores"]} cores, {where["threads"]} threads; {versions}.', '',
+        f'{where["date"]}, {where["cpu"]}, {where["cores"]} cores, {threads}; {versions}.', '',
         *(f'- {fault}' for fault in record['lost'] + record['mismatches'])]).rstrip() + '\n'
 
 
