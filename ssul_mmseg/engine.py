@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, get_world_size, is_main_process
+from mmengine.dist import barrier, get_world_size, is_distributed, is_main_process
 from mmengine.runner import Runner
 from mmseg.registry import DATASETS
 
@@ -107,7 +107,7 @@ def task_config(cfg: Config, task: int) -> Config:
         dict(type='ProgressHook', task=task, num_tasks=len(scenario.tasks),
              classes=[classes[label] for label in scenario.tasks[task]]),
     ]
-    if get_world_size() > 1 and not torch.cuda.is_available():
+    if is_distributed() and not torch.cuda.is_available():
         _replace_values(cfg.model, 'type', 'SyncBN', 'GlooSyncBN')
         cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
     return cfg

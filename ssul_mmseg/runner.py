@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+from mmengine.runner.checkpoint import get_external_models
 
 from .errors import InputError
 from .processes import bare
@@ -55,15 +56,21 @@ class TaskRunner(Runner):
             init_cfg = bare(self.model).backbone.init_cfg
             if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
                 raise
-            file = init_cfg['checkpoint']
+            file = _address(init_cfg['checkpoint'])
             if isinstance(error, UnpicklingError) and not trusted:
-                raise InputError(f'the pretrained weights {file!r} are damaged, or hold more than tensors and are not '
+                raise InputError(f'the pretrained weights {file} are damaged, or hold more than tensors and are not '
                                  'loaded, because unpickling them could run code; if you trust who made them, add '
                                  '--trust-pickled-weights') from error
             fault = (str(error) or type(error).__name__).splitlines()[0]
-            raise InputError(f'the pretrained weights {file!r} cannot be loaded ({fault}); put the file somewhere and '
+            raise InputError(f'the pretrained weights {file} cannot be loaded ({fault}); put the file somewhere and '
                              'set model.backbone.init_cfg.checkpoint to its path, or set model.backbone.init_cfg=None '
                              'to start from scratch') from error
+
+
+def _address(checkpoint: str) -> str:
+    """Where mmengine fetches a file that is known by a short name."""
+    scheme, _, name = checkpoint.partition('://')
+    return get_external_models().get(name, checkpoint) if scheme in ('open-mmlab', 'openmmlab') else checkpoint
 
 
 def config_faults_told(use: Callable[Concatenate[Config, P], T]) -> Callable[Concatenate[Config, P], T]:

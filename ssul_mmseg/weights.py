@@ -54,8 +54,8 @@ def nothing_unpickled() -> Iterator[None]:
     was = os.environ.get(FORCE)
     os.environ[FORCE] = '1'
     try:
-        # mmengine prints that it falls back on unpickling, which then fails.
-        with contextlib.redirect_stdout(None):
+        # mmengine prints that it falls back on unpickling, which then fails; what downloads a file prints too.
+        with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         os.environ.pop(FORCE)

@@ -32,7 +32,7 @@ def command(tree, work_dir, processes, resume=False, tasks='0-1', **options):
     arguments = ['--work-dir', str(work_dir), '--tasks', str(tasks), *(['--resume'] if resume else []), '--cfg-options',
                  *(f'{key}={value}'.replace(' ', '') for key, value in options.items())]
     config = 'configs/ssul/voc_15-1_m.py'
-    return [sys.executable, 'tools/train.py', config, *arguments] if processes == 1 else [
+    return [sys.executable, 'tools/train.py', config, *arguments] if processes is None else [
         'tools/dist_train.sh', config, str(processes), *arguments]
 
 
@@ -71,14 +71,14 @@ def assert_same(work_dir, other):
 def one(tree, tmp_path_factory):
     """One process; its task 0 ends in an uneven batch, its task 1 is smaller than a batch."""
     work_dir = tmp_path_factory.mktemp('one')
-    train(tree, work_dir, 1)
+    train(tree, work_dir, None)
     images = [entry['num_images'] for entry in outcome(work_dir)[0]['tasks']]
     assert images[0] % 4 and images[1] < 4
     return work_dir
 
 
-@pytest.mark.parametrize('processes', [2, 4])
-def test_several_processes_equal_one(tree, one, tmp_path, processes):
+@pytest.mark.parametrize('processes', [1, 2, 4])
+def test_processes_of_a_launcher_equal_one_without(tree, one, tmp_path, processes):
     train(tree, tmp_path, processes)
     assert_same(one, tmp_path)
 
@@ -86,7 +86,7 @@ def test_several_processes_equal_one(tree, one, tmp_path, processes):
 def test_processes_share_the_feature_cache(tree, one, tmp_path):
     """Batches of two shared unevenly: in some, all images are those of one process."""
     cached = {'feature_cache.views': 1, 'incremental.train_cfg.max_epochs': 4, 'train_dataloader.batch_size': 2}
-    for processes, name in ((1, 'alone'), (2, 'shared')):
+    for processes, name in ((None, 'alone'), (2, 'shared')):
         (tmp_path / name).mkdir()
         (tmp_path / name / 'task_0').symlink_to(one / 'task_0')
         train(tree, tmp_path / name, processes, tasks=1, **cached)
@@ -124,7 +124,7 @@ def test_a_dead_process_ends_the_others_and_another_number_goes_on(tree, one, tm
     _, message = run.communicate(timeout=60)
     assert run.returncode != 0 and 'SIGKILL' in message
     assert not (tmp_path / 'task_0/weights.pth').exists()
-    train(tree, tmp_path, 1, resume=True)
+    train(tree, tmp_path, None, resume=True)
     assert_same(one, tmp_path)
 
 

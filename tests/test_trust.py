@@ -1,16 +1,21 @@
 """Nothing that comes from outside is unpickled, and no path in a manifest leaves the data."""
+import functools
+import http.server
 import json
 import os
 import pickle
 import runpy
 import shutil
+import threading
 
 import numpy as np
 import pytest
 import torch
+from mmengine.runner import checkpoint
 from mmseg.registry import DATASETS, MODELS
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
+from ssul_mmseg import runner
 from ssul_mmseg.engine import run_scenario, task_config
 from ssul_mmseg.engine import test_task as evaluate_task
 from ssul_mmseg.errors import InputError
@@ -106,6 +111,37 @@ def test_pretrained_weights_without_code_need_no_switch(tree, tmp_path, backbone
     run_scenario(with_pretrained(tree, tmp_path / 'work', tmp_path / 'resnet.pth', **still), range(1))
     weights = load_state(tmp_path / 'work/task_0/weights.pth')['state_dict']
     assert torch.equal(weights['backbone.conv1.weight'], backbone['conv1.weight'])
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A folder and the address at which its files can be fetched."""
+    folder = tmp_path / 'served'
+    folder.mkdir()
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f'http://127.0.0.1:{server.server_port}'
+        server.shutdown()
+
+
+def test_pretrained_weights_are_fetched(tree, tmp_path, backbone, served):
+    folder, address = served
+    torch.save({'state_dict': backbone}, folder / 'resnet.pth')
+    still = {'optim_wrapper.optimizer.lr': 0., 'optim_wrapper.optimizer.weight_decay': 0.}
+    run_scenario(with_pretrained(tree, tmp_path / 'work', f'{address}/resnet.pth', **still), range(1))
+    weights = load_state(tmp_path / 'work/task_0/weights.pth')['state_dict']
+    assert torch.equal(weights['backbone.conv1.weight'], backbone['conv1.weight'])
+
+
+def test_pretrained_weights_that_cannot_be_fetched_are_told_with_their_address(tree, tmp_path, served, monkeypatch):
+    _, address = served
+    monkeypatch.setattr(runner, 'get_external_models', lambda: {'resnet101_v1c': f'{address}/none.pth'})
+    monkeypatch.setattr(checkpoint, 'get_external_models', lambda: {'resnet101_v1c': f'{address}/none.pth'})
+    with pytest.raises(InputError, match=rf'{address}/none\.pth cannot be loaded .*404.*checkpoint to its path'):
+        run_scenario(with_pretrained(tree, tmp_path / 'work', 'open-mmlab://resnet101_v1c'), range(1))
 
 
 @pytest.mark.parametrize('content', [b'', b'no weights', b'PK\3\4', pickle.dumps([1, 2])], ids=str)
