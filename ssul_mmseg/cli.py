@@ -28,6 +28,18 @@ VARIABLES = {
 }
 
 
+class Options(DictAction):
+    """mmengine's KEY=VALUE arguments; one without '=' is told."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Sequence[str],
+                 option_string: str | None = None) -> None:
+        """Parse the values into a dict."""
+        for value in values:
+            if '=' not in value:
+                parser.error(f'{option_string} {value} has no value; give KEY=VALUE')
+        super().__call__(parser, namespace, values, option_string)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that says what is wrong in one line, exit code 2."""
 
@@ -38,7 +50,7 @@ class Parser(argparse.ArgumentParser):
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of every tool that runs a config."""
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action=Options, default={}, metavar='KEY=VALUE',
                         help='config values to change, such as model.tau=0.8')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none',
                         help='how the processes were started; dist_train.sh and slurm_train.sh set it')
@@ -46,12 +58,12 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
-def configured(args: argparse.Namespace, work_dir: str) -> Config:
+def configured(args: argparse.Namespace) -> Config:
     """The config of parsed arguments, with its work dir; starts the process group where there is one."""
     if 'LOCAL_RANK' not in os.environ:
         os.environ['LOCAL_RANK'] = str(args.local_rank)
     cfg = read_config(args.config, args.cfg_options)
-    cfg.work_dir = work_dir
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
     cfg.launcher = args.launcher
     start_processes(args.launcher)
     return cfg

@@ -9,13 +9,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, get_world_size, is_distributed, is_main_process
 from mmengine.runner import Runner
-from mmseg.registry import DATASETS
+from mmseg.registry import DATASETS, METRICS
 
 from .errors import InputError, machine_faults_told
 from .features import check_cache
 from .files import remove_leftovers, write_json, write_text
 from .hooks import MEMORY, RESULT, WEIGHTS, task_dir
 from .loops import test_features
+from .metrics import IncrementalIoUMetric
 from .processes import bare, locked, on_main_process, on_main_process_only
 from .report.collect import read_entry, results_document, task_entry
 from .report.tables import scenario_table
@@ -67,9 +68,15 @@ def task_config(cfg: Config, task: int) -> Config:
         cfg.model.backbone.init_cfg = None
 
     train, test = cfg.train_dataloader, cfg.test_dataloader
+    if 'data_root' in cfg:
+        for loader in (train, test):
+            loader.dataset.dataset.setdefault('data_root', cfg.data_root)
     for transform in train.dataset.pipeline:
         if transform.type == 'LabelAugmentation':
             transform.saliency = cfg.saliency
+        elif transform.type == 'RandomCrop':
+            # Images smaller than a crop are filled up to it.
+            cfg.model.data_preprocessor.setdefault('size', transform.crop_size)
     common = dict(scenario=args, task=task, index_cache=str(Path(work_dir)))
     train.dataset.update(common, setting=setting, seed=seed, memory_labels=labels)
     if memory and task > 0:
@@ -97,9 +104,12 @@ def task_config(cfg: Config, task: int) -> Config:
         loader.persistent_workers = loader.num_workers > 0 and loader.get('persistent_workers', False)
 
     classes = _class_names(cfg)
-    cfg.test_evaluator = dict(
-        cfg.get('test_evaluator') or dict(type='IncrementalIoUMetric'), scenario=args, task=task,
-        learned_iou=learned_iou(work_dir, scenario, task, classes))
+    evaluator = cfg.get('test_evaluator') or dict(type='IncrementalIoUMetric')
+    if not issubclass(METRICS.get(evaluator['type']) or object, IncrementalIoUMetric):
+        raise InputError(f'test_evaluator.type is {evaluator["type"]}, but the results are those of '
+                         'IncrementalIoUMetric; remove test_evaluator, or set a subclass of it')
+    cfg.test_evaluator = dict(evaluator, scenario=args, task=task,
+                              learned_iou=learned_iou(work_dir, scenario, task, classes))
     cfg.custom_hooks = [
         *cfg.get('custom_hooks', []),
         dict(type='IncrementalTaskHook', scenario=args, task=task, work_dir=work_dir, seed=seed, memory=memory or None),
@@ -230,13 +240,18 @@ def test_task(cfg: Config, task: int) -> dict:
         return runner.test()
 
 
+def method_name(cfg: Config) -> str:
+    """Name of the config's method in tables; with an exemplar memory it ends in '-M'."""
+    return cfg.method if not cfg.get('memory') or cfg.method.endswith('-M') else f'{cfg.method}-M'
+
+
 def write_results(cfg: Config) -> dict:
     """Collect the tasks' results into results.json and results.md; returns the document."""
     scenario = scenario_of(cfg)
     paths = {task: task_dir(cfg.work_dir, task) / RESULT for task in range(len(scenario.tasks))}
     document = results_document(
         config=str(cfg.filename), dataset=cfg.dataset_name, scenario=scenario,
-        setting=cfg.scenario.get('setting', 'overlapped'), method=cfg.method, seed=cfg.randomness.seed,
+        setting=cfg.scenario.get('setting', 'overlapped'), method=method_name(cfg), seed=cfg.randomness.seed,
         tasks=[read_entry(path, task) for task, path in paths.items() if path.is_file()])
     write_json(Path(cfg.work_dir) / 'results.json', document)
     write_text(Path(cfg.work_dir) / 'results.md', scenario_table(document))

@@ -116,12 +116,12 @@ class ExemplarMemory:
         Args:
             seen: labels of the classes seen so far.
         """
+        if len(self.exemplars) < self.size:
+            return f'the memory keeps {len(self.exemplars)} images, not {self.size}: the tasks so far have no more'
         missing = [label for label in seen if not any(label in exemplar.labels for exemplar in self.exemplars)]
         if missing:
             return (f'the memory of {self.size} images has no exemplar of {len(missing)} of the {len(seen)} classes '
                     f'seen (the first is class {missing[0]}); a larger memory.size would keep one of each')
-        if len(self.exemplars) < self.size:
-            return f'the memory keeps {len(self.exemplars)} images, not {self.size}: the tasks so far have no more'
         return None
 
     def write(self, path: str | Path, class_names: Sequence[str]) -> None:

@@ -39,7 +39,8 @@ class IncrementalIoUMetric(BaseMetric):
     """mIoU over base, new and all classes, with unknown merged into background (SSUL, section 3.1).
 
     Needs ``dataset_meta['classes']``: names by label, background first. The result holds, in percent:
-    ``mIoU_base``, ``mIoU_new``, ``mIoU_all`` (base and all count background), ``mIoU_base_no_background``,
+    ``mIoU_base``, ``mIoU_new``, ``mIoU_all`` (base and all count background, unless ``dataset_meta['background']`` says
+    that every pixel is of a class: then only those of future classes are), ``mIoU_base_no_background``,
     ``mIoU_all_no_background``, ``forgetting`` (mean over the old classes c of IoU_c when c was learned minus IoU_c
     now, in percent points), ``forgetting_per_task`` (the same for each earlier task's classes) and ``IoU`` by class
     name. A class without a labelled pixel is None and counts in no mean; a mean over nothing is None.
@@ -50,7 +51,6 @@ class IncrementalIoUMetric(BaseMetric):
         learned_iou: IoU of each old class, by name, when it was learned.
         future_classes: what pixels of classes not yet learned are: 'background', or 'ignore' (the authors' code).
         collect_device: as in mmengine.
-        prefix: as in mmengine; default: none.
 
     Raises:
         InputError: ``future_classes`` is none of the two, or the scenario has no such task.
@@ -64,11 +64,10 @@ class IncrementalIoUMetric(BaseMetric):
                  task: int,
                  learned_iou: Mapping[str, float | None] | None = None,
                  future_classes: str = 'background',
-                 collect_device: str = 'cpu',
-                 prefix: str | None = None) -> None:
+                 collect_device: str = 'cpu') -> None:
         if future_classes not in FUTURE_CLASSES:
             raise InputError(f'future_classes is {future_classes!r}; choose one of {", ".join(FUTURE_CLASSES)}')
-        super().__init__(collect_device, prefix)
+        super().__init__(collect_device)
         self.scenario = scenario if isinstance(scenario, Scenario) else Scenario(**scenario)
         self.task = self.scenario.check_task(task)
         self.learned_iou = dict(learned_iou or {})
@@ -141,6 +140,8 @@ class IncrementalIoUMetric(BaseMetric):
             raise InputError('there is no test image; check the paths of test_dataloader.dataset')
         names = self._class_names()
         iou = iou_from_counts(*np.sum(results, axis=0))
+        if not self.dataset_meta.get('background', True):
+            iou[BACKGROUND] = None
         seen = self.scenario.seen(self.task)
         base = [label for label in self.scenario.base if label in seen]
         new = [label for label in self.scenario.new if label in seen]

@@ -1,14 +1,15 @@
-"""Options of the command line: a config with its ``--cfg-options``, of which none may be a typo."""
+"""Options of the command line: a config with its ``--cfg-options``, of which none may be a typo or without effect."""
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import Registry, init_default_scope
-from mmengine.runner import Runner
+from mmengine.runner import LogProcessor, Runner
 from mmseg import registry as registries
 from torch.utils.data import DataLoader
 
@@ -16,17 +17,42 @@ from .errors import InputError
 from .tasks import Scenario
 
 # Keys of a scenario's config beside those of mmengine's Runner.
-OWN_KEYS = ('dataset_name', 'method', 'saliency', 'scenario', 'memory', 'incremental', 'checkpoint',
+OWN_KEYS = ('dataset_name', 'data_root', 'method', 'saliency', 'scenario', 'memory', 'incremental', 'checkpoint',
             'feature_cache')
 NEEDED_KEYS = ('scenario', 'model', 'train_dataloader', 'test_dataloader', 'dataset_name', 'method')
 # Parts of a config that are arguments of something without being its ``dict(type=...)``.
 LOADER = set(inspect.signature(DataLoader.__init__).parameters) - {'self'}
+LOG_PROCESSOR = set(inspect.signature(LogProcessor.__init__).parameters) - {'self'}
 OWN_PARTS = {
     'train_dataloader': LOADER,
     'test_dataloader': LOADER,
     'scenario': {*(field.name for field in fields(Scenario)), 'setting'},
     'memory': {'size', 'selection', 'labels'},
     'feature_cache': {'views', 'dtype', 'location', 'limit'},
+    'optim_wrapper': {'constructor', 'paramwise_cfg'},
+    'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
+    'log_processor': LOG_PROCESSOR,
+}
+# Groups that PyTorch and mmengine read themselves, with names of layers among their keys.
+FREE_PARTS = ('optim_wrapper.clip_grad', 'optim_wrapper.paramwise_cfg')
+# Keys that the tools or ``task_config`` set, whatever a config says, and what to set instead of them.
+DECIDED = {
+    r'(train_dataloader\.dataset\.|train_dataloader\.batch_sampler\.)?seed': 'randomness.seed, or --seed',
+    r'launcher': '--launcher',
+    r'experiment_name': '--work-dir',
+    r'train_dataloader\.dataset\.setting': 'scenario.setting',
+    r'train_dataloader\.dataset\.memory': 'memory.size',
+    r'train_dataloader\.dataset\.memory_labels': 'memory.labels',
+    r'train_dataloader\.dataset\.pipeline\.\d+\.saliency': 'saliency',
+    r'train_dataloader\.batch_sampler\.views': 'feature_cache.views',
+    r'((train|test)_dataloader\.dataset|test_evaluator)\.scenario': 'scenario',
+    r'((train|test)_dataloader\.(dataset|batch_sampler)|test_evaluator)\.task': '--tasks',
+    r'(train|test)_dataloader\.dataset\.(index_cache|test_mode)': None,
+    r'(train|test)_dataloader\.sampler': None,
+    r'test_evaluator\.learned_iou': None,
+    r'model\.decode_head\.classes_per_task': 'scenario.name',
+    r'incremental\.(scenario|memory|method|dataset_name|data_root|work_dir|randomness|checkpoint)':
+        "the key without 'incremental.', for all tasks",
 }
 
 
@@ -38,7 +64,8 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         options: dotted key to value, as from ``--cfg-options``.
 
     Raises:
-        InputError: there is no such config, it is no config of a scenario, or an option does not exist.
+        InputError: there is no such config, it is no config of a scenario, an option does not exist, or a value has no
+            effect or is of the wrong type.
     """
     if not Path(path).is_file():
         near = difflib.get_close_matches(Path(path).name, [p.name for p in Path(path).parent.glob('*.py')], 1)
@@ -54,7 +81,30 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         raise InputError(f'config {path} is not of a scenario: {(missing or ["scenario.name"])[0]} is missing; '
                          'start from one in configs/ssul')
     set_options(cfg, options or {})
+    for key, value, annotation in _values(cfg.to_dict()):
+        _refuse_decided(key)
+        if annotation in (bool, 'bool') and type(value) is not bool:
+            raise InputError(f'{key} is {value!r}; it is True or False')
     return cfg
+
+
+def _values(part: Any, path: str = '') -> Iterator[tuple[str, Any, Any]]:
+    """Dotted key, value and annotation (None: unknown) of everything in a nested config, groups included."""
+    items = part.items() if isinstance(part, Mapping) else enumerate(part) if isinstance(part, list) else ()
+    built = part.get('type') if isinstance(part, Mapping) else None
+    known = arguments_of(built) if isinstance(built, str) else {}
+    for name, child in items:
+        key = f'{path}.{name}' if path else str(name)
+        yield key, child, known.get(name)
+        yield from _values(child, key)
+
+
+def _refuse_decided(key: str) -> None:
+    """Refuse a key whose value would be replaced."""
+    for pattern, instead in DECIDED.items():
+        if re.fullmatch(pattern, key):
+            raise InputError(f'{key} is decided for each task, and a value of its own would have no effect; ' +
+                             (f'set {instead}' if instead else 'remove it'))
 
 
 def set_options(cfg: Config, options: Mapping[str, Any]) -> None:
@@ -95,10 +145,13 @@ def check_option(cfg: Config, key: str, value: Any) -> None:
         key: dotted key.
         value: its value; the keys of a dict are checked too.
     """
+    _refuse_decided(key)
     part: Any = cfg.to_dict()
     # The group 'incremental' holds values that replace the config's own from task 1 on.
     key = key.removeprefix('incremental.')
     parts = key.split('.')
+    if key.startswith(FREE_PARTS):
+        return
     for depth, name in enumerate(parts):
         valid = valid_keys(part, parts[:depth])
         if name not in valid:
@@ -138,21 +191,23 @@ def valid_keys(part: Any, path: Iterable[str]) -> list[str]:
     return sorted(keys)
 
 
-def arguments_of(type_name: str) -> set[str]:
-    """Names of the arguments of a registered class, those of its parents included where it passes them on."""
+def arguments_of(type_name: str) -> dict[str, Any]:
+    """Arguments of a registered class and their annotations, its parents' included where it passes them on."""
     for registry in vars(registries).values():
         built = registry.get(type_name) if isinstance(registry, Registry) else None
         if built is not None:
             break
     else:
-        return set()
-    names: set[str] = set()
+        return {}
+    arguments: dict[str, Any] = {}
     for ancestor in inspect.getmro(built):
         parameters = inspect.signature(ancestor.__init__).parameters.values()
-        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        own = {p.name: p.annotation for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        arguments = own | arguments
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
-    return names - {'self'}
+    arguments.pop('self', None)
+    return arguments
 
 
 def _child(part: Any, name: str) -> Any:

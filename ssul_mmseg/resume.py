@@ -38,13 +38,13 @@ def check_same_run(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
         InputError: a task is there already and ``resume`` is off, or the config differs from the run's.
     """
     work_dir = Path(cfg.work_dir)
-    there = [task for task in tasks if task_dir(work_dir, task).exists()]
+    there = [task for task in tasks if _begun(work_dir, task)]
     if there and not resume:
         raise InputError(f'task {there[0]} is in {work_dir} already; add --resume to go on with that run, or choose '
                          'another --work-dir')
     now = dict(_flat(json.loads(json.dumps(cfg.to_dict(), default=str))))
     path = work_dir / RUN
-    if not path.exists() or not any(work_dir.glob('task_*')):
+    if not path.exists() or not any(_begun(work_dir, int(folder.name[5:])) for folder in work_dir.glob('task_[0-9]*')):
         write_json(path, now)
         return
     was = read_json(path)
@@ -58,6 +58,11 @@ def check_same_run(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
         shown = '; '.join(differing[:5])
         raise InputError(f'the run in {work_dir} had another config ({shown}{"; ..." if len(differing) > 5 else ""}); '
                          'use that config, or choose another --work-dir')
+
+
+def _begun(work_dir: Path, task: int) -> bool:
+    """Whether anything of a task is saved; logs of a run that failed before its first checkpoint are nothing."""
+    return any((task_dir(work_dir, task) / name).exists() for name in READERS)
 
 
 def set_torn_aside(work_dir: str | Path, task: int) -> None:

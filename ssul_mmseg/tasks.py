@@ -1,6 +1,7 @@
 """What a class-incremental scenario is: label values, tasks and their classes. Pure Python."""
+import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .errors import InputError
@@ -37,7 +38,7 @@ class Scenario:
 
     name: str
     num_classes: int
-    order: Sequence[int] | None = None
+    order: Iterable[int] | None = None
     joint: bool = False
 
     def __post_init__(self) -> None:
@@ -46,6 +47,8 @@ class Scenario:
             raise InputError(f"scenario {self.name!r} is not of the form '<base>-<increment>', such as '15-1'")
         if type(self.num_classes) is not int or not 0 < self.num_classes < 10**6:
             raise InputError(f'scenario.num_classes is {self.num_classes!r}; it is a number of classes, 1 to 999999')
+        if type(self.joint) is not bool:
+            raise InputError(f'scenario.joint is {self.joint!r}; it is True or False')
         base, increment = int(match[1]), int(match[2])
         new = self.num_classes - base
         if new < 0:
@@ -54,9 +57,9 @@ class Scenario:
         if new % increment:
             raise InputError(f"scenario '{self.name}' does not fit {self.num_classes} classes: the {new} after the "
                              f'base cannot be learned {increment} at a time; choose an increment that divides {new}')
-        if not isinstance(self.order, Sequence | None):
+        if isinstance(self.order, str) or not isinstance(self.order, Iterable | None):
             raise InputError(f'scenario.order is {self.order!r}; it is a list of class ids in the order of learning')
-        order = tuple(range(1, self.num_classes + 1)) if self.order is None else tuple(self.order)
+        order = tuple(range(1, self.num_classes + 1) if self.order is None else map(_plain, self.order))
         if not all(type(i) is int for i in order) or sorted(order) != list(range(1, self.num_classes + 1)):
             raise InputError(f'the class order of scenario {self.name!r} must hold every id from 1 to '
                              f'{self.num_classes} once; {_permutation_fault(order, self.num_classes)}')
@@ -113,6 +116,11 @@ def check_setting(setting: str) -> str:
     if setting not in SETTINGS:
         raise InputError(f'scenario.setting is {setting!r}; choose one of {", ".join(SETTINGS)}')
     return setting
+
+
+def _plain(number: object) -> object:
+    """Python's own int for an integer of another library; everything else as it is."""
+    return number if isinstance(number, bool) or not hasattr(number, '__index__') else operator.index(number)
 
 
 def _permutation_fault(order: Sequence[object], num_classes: int) -> str:

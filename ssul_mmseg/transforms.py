@@ -105,10 +105,10 @@ class LabelAugmentation(BaseTransform):
         """Bool (H, W) from the saliency map's file."""
         path = results['saliency_path']
         remedy = ('save the map of any salient-object detector there as an 8-bit PNG with one channel (non-zero: '
-                  "salient), or set LabelAugmentation(saliency='ground_truth')")
+                  'salient), or set saliency=ground_truth')
         if not Path(path).is_file():
             raise InputError(f'saliency map {path} is missing; {remedy}')
-        salient = read_mask(path) > 0
+        salient = read_mask(path, 'saliency map') > 0
         if salient.shape != results['gt_seg_map'].shape:
             raise InputError(f'saliency map {path} is {salient.shape[1]} x {salient.shape[0]} pixels, but its image is '
                              f'{results["gt_seg_map"].shape[1]} x {results["gt_seg_map"].shape[0]}; {remedy}')

@@ -51,6 +51,12 @@ def test_stuff_is_background(root):
     assert found == [0, 0, 1, 0, 0, 0, 2, 3, 4, 5, 6, IGNORE]
 
 
+@pytest.mark.parametrize('arguments, background', [(('CamVidDataset', '6-1', 11), False),
+                                                   (('CamVidThingsDataset', '3-1', 6), True)])
+def test_only_with_stuff_as_background_a_pixel_can_be_background(root, arguments, background):
+    assert dataset(root, *arguments, root).metainfo['background'] is background
+
+
 @pytest.mark.parametrize('arguments', [('CamVidDataset', '6-1', 11), ('CamVidThingsDataset', '3-1', 6)])
 def test_colours_go_with_their_names(root, arguments):
     metainfo = dataset(root, *arguments, root).metainfo

@@ -150,14 +150,15 @@ def test_no_thread_of_the_process_group_outlives_a_tool(fails):
 def parsed(*arguments):
     parser = cli.Parser()
     parser.add_argument('config')
+    parser.add_argument('--work-dir')
     cli.add_common_arguments(parser)
     return parser.parse_args([str(ROOT / CONFIG), *arguments])
 
 
 def test_a_config_with_its_options_its_place_and_its_launcher():
-    cfg = cli.configured(parsed('--cfg-options', 'model.tau=0.25', '--local-rank', '3'), 'here')
+    cfg = cli.configured(parsed('--work-dir', 'here', '--cfg-options', 'model.tau=0.25', '--local-rank', '3'))
     assert (cfg.model.tau, cfg.work_dir, cfg.launcher, os.environ['LOCAL_RANK']) == (.25, 'here', 'none', '3')
-    cli.configured(parsed('--local_rank', '4'), 'here')
+    cli.configured(parsed('--local_rank', '4'))
     assert os.environ['LOCAL_RANK'] == '3'  # what torchrun has set holds
 
 
@@ -173,7 +174,7 @@ def test_processes_are_joined_once_and_parted_at_the_end(monkeypatch, launcher, 
         monkeypatch.setenv(name, str(value))
 
     def main(argv):
-        cfg = cli.configured(parsed('--launcher', launcher), 'here')
+        cfg = cli.configured(parsed('--launcher', launcher))
         assert cfg.launcher == launcher and torch.distributed.get_backend() == 'gloo'
         cli.start_processes(launcher)
     cli.run(main)
@@ -192,6 +193,23 @@ def test_a_launcher_that_did_not_start_the_process_is_told(monkeypatch):
     monkeypatch.setenv('RANK', '')  # set here, so that it is as it was afterwards
     with pytest.raises(InputError, match='MASTER_ADDR'):
         cli.start_processes('slurm')
+
+
+def test_an_option_without_a_value_is_told(capsys):
+    with pytest.raises(SystemExit) as end:
+        parsed('--cfg-options', 'model.tau')
+    assert end.value.code == 2 and '--cfg-options model.tau has no value; give KEY=VALUE' in capsys.readouterr().err
+
+
+def test_the_work_dir_is_the_commands_or_the_configs_or_that_of_its_name(tmp_path):
+    assert cli.configured(parsed()).work_dir == 'work_dirs/ssul/voc_15-1'
+    config = tmp_path / 'mine.py'
+    config.write_text(f"_base_ = '{ROOT / CONFIG}'\nwork_dir = 'there'\n")
+    arguments = parsed()
+    arguments.config = str(config)
+    assert cli.configured(arguments).work_dir == 'there'
+    arguments.work_dir = 'here'
+    assert cli.configured(arguments).work_dir == 'here'
 
 
 def test_work_dirs_of_methods_differ():

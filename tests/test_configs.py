@@ -5,6 +5,7 @@ from mmengine.config import Config
 from mmseg.registry import MODELS
 from tiny import ROOT, voc_tree
 
+from ssul_mmseg.engine import method_name
 from ssul_mmseg.options import read_config
 from ssul_mmseg.tasks import Scenario
 
@@ -26,7 +27,7 @@ def test_config_is_short_shallow_and_of_its_name(path):
     assert depth(path) <= 3
     cfg = read_config(str(path))
     assert cfg.scenario.name in path.stem
-    assert ('_m' in path.stem) == ('memory' in cfg) == cfg.method.endswith('-M')
+    assert ('_m' in path.stem) == ('memory' in cfg) == method_name(cfg).endswith('-M')
     if path.stem.startswith(('voc', 'ade')):
         assert cfg.train_dataloader.batch_size == (32 if path.stem.startswith('voc') else 24)
         assert cfg.train_cfg.max_epochs == (50 if path.stem.startswith('voc') else 60)
@@ -54,8 +55,7 @@ def test_voc_tree_is_read_by_the_voc_config(tmp_path):
     from ssul_mmseg.engine import task_config
     root = voc_tree(tmp_path / 'voc')
     cfg = read_config(str(ROOT / 'configs/ssul/voc_15-1.py'), {
-        'train_dataloader.dataset.dataset.data_root': str(root),
-        'test_dataloader.dataset.dataset.data_root': str(root)})
+        'data_root': str(root)})
     cfg.work_dir = str(tmp_path / 'work')
     task = task_config(cfg, 2)
     assert task.model.decode_head.classes_per_task == (15, 1, 1)

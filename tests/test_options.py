@@ -18,7 +18,10 @@ CONFIG = str(ROOT / 'configs/ssul/voc_15-1_m.py')
     ('train_dataloader.batch_sampler.half_pass', True), ('train_dataloader.pin_memory', True),
     ('test_dataloader.dataset.pipeline.2.size', None),
     ('train_dataloader.num_workers', 0), ('model.backbone.init_cfg', None), ('test_dataloader.batch_size', 1),
-    ('train_dataloader.dataset.dataset.data_root', 'x'), ('checkpoint.interval', 2),
+    ('train_dataloader.dataset.dataset.data_root', 'x'), ('data_root', 'x'), ('checkpoint.interval', 2),
+    ('optim_wrapper.clip_grad.max_norm', 1.), ('optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult', .1),
+    ('incremental.optim_wrapper.paramwise_cfg.custom_keys.background.lr_mult', 1e-4),
+    ('randomness.deterministic', True), ('log_processor.window_size', 5),
 ])
 def test_valid_options_are_applied(key, value):
     cfg = read_config(CONFIG, {key: value})
@@ -47,6 +50,36 @@ def test_a_typo_is_refused_with_the_nearest_name(key, near):
 def test_a_typo_inside_a_group_is_refused(options):
     with pytest.raises(InputError, match=r'did you mean train_cfg\.max_epochs'):
         read_config(CONFIG, options)
+
+
+@pytest.mark.parametrize(('key', 'instead'), [
+    ('train_dataloader.dataset.setting', 'set scenario.setting'), ('seed', 'set randomness.seed, or --seed'),
+    ('train_dataloader.dataset.seed', 'set randomness.seed'), ('train_dataloader.batch_sampler.views', 'feature_cache'),
+    ('train_dataloader.dataset.pipeline.2.saliency', 'set saliency'), ('test_evaluator.task', 'set --tasks'),
+    ('model.decode_head.classes_per_task', 'set scenario.name'), ('test_dataloader.dataset.test_mode', 'remove it'),
+    ('incremental.scenario.name', "set the key without 'incremental.'"), ('launcher', 'set --launcher'),
+    ('incremental.memory', "set the key without 'incremental.'"), ('incremental.randomness.seed', 'without'),
+])
+def test_a_key_without_effect_is_refused_with_the_one_to_set(key, instead, tmp_path):
+    value = dict(size=3) if key == 'incremental.memory' else 'disjoint'
+    with pytest.raises(InputError, match=rf'{key.removesuffix(".name").removesuffix(".seed")}.* is decided') as error:
+        read_config(CONFIG, {key: value})
+    assert instead in str(error.value)
+
+
+def test_a_config_file_is_checked_as_its_options_are(tmp_path):
+    config = tmp_path / 'mine.py'
+    config.write_text(f"_base_ = '{CONFIG}'\ntrain_dataloader = dict(dataset=dict(setting='disjoint'))\n")
+    with pytest.raises(InputError, match=r'train_dataloader\.dataset\.setting is decided .*scenario\.setting'):
+        read_config(str(config))
+
+
+@pytest.mark.parametrize('key', ['model.freeze', 'model.decode_head.unknown', 'model.channels_last',
+                                 'train_dataloader.batch_sampler.half_pass'])
+def test_true_or_false_is_no_word(key):
+    with pytest.raises(InputError, match=f"{key} is 'no'; it is True or False"):
+        read_config(CONFIG, {key: 'no'})
+    read_config(CONFIG, {key: False})
 
 
 def test_a_group_is_no_value():

@@ -24,8 +24,8 @@ from ssul_mmseg.weights import load_state
 PINNED = ROOT / 'tests/regression.json'
 DATA = {'num_train': 120, 'num_test': 20, 'size': 48}
 OPTIONS = {
-    'train_dataloader.dataset.pipeline.4.crop_size': (32, 32), 'model.data_preprocessor.size': (32, 32),
-    'train_dataloader.batch_size': 8, 'model.backbone.base_channels': 8, 'model.decode_head.in_channels': 64,
+    'train_dataloader.dataset.pipeline.4.crop_size': (32, 32), 'train_dataloader.batch_size': 8,
+    'model.backbone.base_channels': 8, 'model.decode_head.in_channels': 64,
     'model.decode_head.channels': 16, 'model.decode_head.dropout_ratio': .1, 'memory.size': 12,
     'feature_cache.views': 2,
 }
@@ -47,8 +47,9 @@ def run(folder, options):
     """The results of a run, the loss of every iteration, and a checksum of all weights and memories."""
     losses = []
     data = {f'{split}_dataloader.dataset.dataset.{key}': value for split in ('train', 'test')
-            for key, value in {**DATA, 'data_root': str(folder / 'data')}.items()}
-    cfg = read_config(str(ROOT / 'configs/ssul/shapes_4-1_m.py'), {**OPTIONS, **data, **options})
+            for key, value in DATA.items()}
+    cfg = read_config(str(ROOT / 'configs/ssul/shapes_4-1_m.py'), {
+        **OPTIONS, **data, 'data_root': str(folder / 'data'), **options})
     cfg.work_dir = str(folder / 'work')
     original, threads = IncrementalTaskHook.after_train_iter, torch.get_num_threads()
 

@@ -29,7 +29,7 @@ ALLOWED = {
     'benchmark': {'tasks', 'datasets', 'models', 'methods', 'features', 'metrics'},
     'processes': set(),
     'runner': {'processes', 'weights'},
-    'engine': {'tasks', 'features', 'hooks', 'report', 'resume', 'weights', 'loops', 'processes', 'runner'},
+    'engine': {'tasks', 'features', 'hooks', 'metrics', 'report', 'resume', 'weights', 'loops', 'processes', 'runner'},
 }
 METHODS = [path.stem for path in (PACKAGE / 'methods').glob('*.py') if path.stem != '__init__']
 

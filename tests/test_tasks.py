@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import given
 
@@ -18,6 +19,13 @@ def test_scenarios_of_the_paper(name, num_classes, num_tasks):
     scenario = Scenario(name, num_classes)
     assert len(scenario.tasks) == num_tasks
     assert [label for task in scenario.tasks for label in task] == list(range(1, num_classes + 1))
+
+
+def test_an_order_of_other_integers_and_what_joint_is():
+    scenario = Scenario('2-1', 4, np.arange(4, 0, -1))
+    assert scenario == Scenario('2-1', 4, [4, 3, 2, 1]) and all(type(i) is int for i in scenario.order)
+    with pytest.raises(InputError, match=r"scenario\.joint is 'no'"):
+        Scenario('2-1', 4, joint='no')
 
 
 def test_parts_of_15_1():

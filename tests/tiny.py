@@ -74,14 +74,12 @@ def tiny_options(root: Path, **more) -> dict:
     """Options that shrink a VOC config to seconds: a tree of ``voc_tree``, a narrow network, two epochs, no cache."""
     backbone = dict(type='ResNet', depth=18, base_channels=4, init_cfg=None)
     return {
-        'train_dataloader.dataset.dataset.data_root': str(root),
-        'test_dataloader.dataset.dataset.data_root': str(root),
+        'data_root': str(root),
         'train_dataloader.dataset.pipeline.4.crop_size': (24, 24),
         'test_dataloader.dataset.pipeline.2.size': 24,
         'train_dataloader.batch_size': 4, 'test_dataloader.batch_size': 8,
         'train_dataloader.num_workers': 0, 'test_dataloader.num_workers': 0,
         'train_cfg.max_epochs': 2, 'feature_cache': None,
-        'model.data_preprocessor.size': (24, 24),
         **{f'model.backbone.{key}': value for key, value in backbone.items()},
         'model.decode_head.in_channels': 32, 'model.decode_head.channels': 8,
         **more,

@@ -23,8 +23,8 @@ CONFIG = 'configs/ssul/shapes_4-1_m.py'
 TASKS = 5
 DATA = {'num_train': 120, 'num_test': 40, 'size': 48}
 OPTIONS = {
-    'train_dataloader.dataset.pipeline.4.crop_size': '(32,32)', 'model.data_preprocessor.size': '(32,32)',
-    'train_dataloader.batch_size': 8, 'model.backbone.base_channels': 8, 'model.decode_head.in_channels': 64,
+    'train_dataloader.dataset.pipeline.4.crop_size': '(32,32)', 'train_dataloader.batch_size': 8,
+    'model.backbone.base_channels': 8, 'model.decode_head.in_channels': 64,
     'model.decode_head.channels': 16, 'model.decode_head.dropout_ratio': .1, 'memory.size': 12,
     'train_cfg.max_epochs': 8, 'incremental.train_cfg.max_epochs': 6, 'feature_cache.views': 2,
     'checkpoint.interval': 4, 'checkpoint.by_epoch': False,
@@ -47,8 +47,9 @@ class Run:
     def __init__(self, work_dir: Path, data: Path) -> None:
         self.work_dir = work_dir
         self.log = work_dir.with_suffix('.log')
-        options = OPTIONS | {f'{split}_dataloader.dataset.dataset.{key}': value for split in ('train', 'test')
-                             for key, value in {**DATA, 'data_root': data}.items()}
+        options = {**OPTIONS, 'data_root': data, **{
+            f'{split}_dataloader.dataset.dataset.{key}': value for split in ('train', 'test')
+            for key, value in DATA.items()}}
         self.command = [sys.executable, 'tools/train.py', CONFIG, '--work-dir', str(work_dir), '--resume',
                         '--cfg-options', *(f'{key}={value}' for key, value in options.items())]
 

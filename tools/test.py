@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--task', type=int, help='which task; default: the last learned')
     cli.add_common_arguments(parser)
     args = parser.parse_args(argv)
-    cfg = cli.configured(args, args.work_dir)
+    cfg = cli.configured(args)
     tasks = learned_tasks(cfg)
     if not tasks:
         raise InputError(f'there is no learned task in {args.work_dir}; train one with tools/train.py')

@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train, evaluate, and print the table."""
     parser = cli.Parser(description=__doc__)
     parser.add_argument('config', help='a config of a scenario, such as configs/ssul/voc_15-1.py')
-    parser.add_argument('--work-dir', help='where to write; default: work_dirs/<folder>/<config>')
+    parser.add_argument('--work-dir',
+                        help="where to write; default: the config's work_dir, or work_dirs/<folder>/<config>")
     parser.add_argument('--tasks', help="which tasks, such as '0-3' or '2'; default: all")
     parser.add_argument('--seed', type=int, help='seed of all that is random')
     parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, or float16 on GPUs without it')
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='unpickle pretrained weights that hold more than tensors, which may run code in them')
     cli.add_common_arguments(parser)
     args = parser.parse_args(argv)
-    cfg = cli.configured(args, args.work_dir or cli.default_work_dir(args.config))
+    cfg = cli.configured(args)
     if args.seed is not None:
         cfg.randomness.seed = args.seed
     if args.amp:

@@ -1,3 +1,2 @@
 _base_ = './ade_100-10.py'
-method = 'SSUL-M'
 memory = dict(size=300)

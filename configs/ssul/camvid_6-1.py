@@ -3,4 +3,3 @@ _base_ = [
     '../_base_/default_runtime.py'
 ]
 scenario = dict(name='6-1')
-model = dict(data_preprocessor=dict(size=(120, 120)))

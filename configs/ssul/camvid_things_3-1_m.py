@@ -1,3 +1,2 @@
 _base_ = './camvid_things_3-1.py'
-method = 'SSUL-M'
 memory = dict(size=50)

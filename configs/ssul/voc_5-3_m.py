@@ -1,3 +1,2 @@
 _base_ = './voc_5-3.py'
-method = 'SSUL-M'
 memory = dict(size=100)

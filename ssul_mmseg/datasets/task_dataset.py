@@ -75,6 +75,7 @@ class TaskDataset(Dataset):
             every_class = range(1, self.scenario.num_classes + 1)
             self._samples = [(i, every_class) for i in range(len(self.source))]
             self.num_new = self.num_exemplars = 0
+            self._check_files('img_path', 'seg_map_path')
             return
         self.index = ClassIndex.load(self._paths('seg_map_path'), index_file(index_cache, self.source))
         self._check_values()
@@ -83,14 +84,15 @@ class TaskDataset(Dataset):
         labelled = self.scenario.labelled(task, setting)
         self._samples = [(i, labelled) for i in new] + exemplars
         self.num_new, self.num_exemplars = len(new), len(exemplars)
-        self._check_images()
+        self._check_files('img_path')
 
     def _metainfo(self, names: Sequence[str]) -> dict:
-        """Class names and colours by label, background first: what metrics and visualizers read."""
+        """Class names and colours by label, background first, and whether a pixel can be background at all."""
         palette = self.source.metainfo.get('palette', [])
         colours = palette[1:] if _has_background(self.source) else palette
         order = self.scenario.order
         return dict(
+            background=_has_background(self.source) or bool(self.source.reduce_zero_label),
             classes=('background', *(names[i - 1] for i in order)),
             palette=[[0, 0, 0], *(list(colours[i - 1]) for i in order)])
 
@@ -139,12 +141,14 @@ class TaskDataset(Dataset):
             exemplars.append((places[exemplar.image], shown))
         return exemplars
 
-    def _check_images(self) -> None:
-        """Find a missing image before training does."""
+    def _check_files(self, *keys: str) -> None:
+        """Find a missing image or mask before it is loaded; the class index has found missing training masks."""
         for image, _ in self._samples:
-            path = self.source.get_data_info(image)['img_path']
-            if not os.path.isfile(path):
-                raise InputError(f'image {path} is missing; restore it or remove it from the image list')
+            info = self.source.get_data_info(image)
+            for key in keys:
+                if not os.path.isfile(info[key]):
+                    kind = 'image' if key == 'img_path' else 'mask'
+                    raise InputError(f'{kind} {info[key]} is missing; restore it or remove it from the image list')
 
     def image_id(self, image: int) -> str:
         """Name of an image that does not depend on where the data lie: its path below the image folder."""

@@ -88,10 +88,14 @@ class IncrementalASPPHead(ASPPHead):
         return nn.Sequential(*own, nn.Conv2d(self.channels, num_classes, 1))
 
     def init_weights(self) -> None:
-        """Draw the classes' filters from N(0, 0.01^2), as mmseg's heads do; the ASPP starts as its modules do."""
-        for classifier in self.classifiers.values():
-            normal_init(classifier[-1], std=0.01)
+        """Initialise the classifiers (:meth:`init_classifiers`); the ASPP starts as its modules do."""
+        self.init_classifiers(*self.names)
         super().init_weights()
+
+    def init_classifiers(self, *names: str) -> None:
+        """Draw the filters of the named classifiers from N(0, 0.01^2), biases 0, as mmseg's heads do."""
+        for name in names:
+            normal_init(self.classifiers[name][-1], std=0.01)
 
     @property
     def names(self) -> list[str]:

@@ -72,9 +72,11 @@ class IncrementalSegmentor(EncoderDecoder):
         self.load_state_dict({**own, **old_state})
 
     def init_weights(self) -> None:
-        """Initialise the base task; later tasks start from the old task's weights (:meth:`start_task`)."""
+        """Initialise the base task; of later ones the new classifier: :meth:`start_task` brings all other weights."""
         if self.task == 0:
             super().init_weights()
+        else:
+            self.decode_head.init_classifiers(f'task_{self.task}')
 
     def freeze(self) -> None:
         """Stop the frozen modules from learning; called before any distributed wrapper is built."""

@@ -12,7 +12,6 @@ train_dataloader = dict(
         type='TaskDataset',
         dataset=dict(
             type='ADE20KDataset',
-            data_root=data_root,
             data_prefix=dict(img_path='images/training', seg_map_path='annotations/training')),
         pipeline=[
             dict(type='LoadImage'),
@@ -30,7 +29,6 @@ test_dataloader = dict(
         type='TaskDataset',
         dataset=dict(
             type='ADE20KDataset',
-            data_root=data_root,
             data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation')),
         pipeline=[
             dict(type='LoadImage'),

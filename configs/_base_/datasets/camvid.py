@@ -12,7 +12,6 @@ train_dataloader = dict(
         type='TaskDataset',
         dataset=dict(
             type='CamVidDataset',
-            data_root=data_root,
             data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
             ann_file='ImageSets/Segmentation/train.txt'),
         pipeline=[
@@ -31,7 +30,6 @@ test_dataloader = dict(
         type='TaskDataset',
         dataset=dict(
             type='CamVidDataset',
-            data_root=data_root,
             data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
             ann_file='ImageSets/Segmentation/test.txt'),
         pipeline=[

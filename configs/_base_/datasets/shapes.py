@@ -2,6 +2,7 @@
 dataset_name = 'shapes'
 scenario = dict(num_classes=8, setting='overlapped')
 saliency = 'map'
+data_root = 'data/shapes'
 train_dataloader = dict(
     batch_size=16,  # shared by all processes
     num_workers=0,

@@ -12,7 +12,6 @@ train_dataloader = dict(
         type='TaskDataset',
         dataset=dict(
             type='PascalVOCDataset',
-            data_root=data_root,
             data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClassAug'),
             ann_file='ImageSets/Segmentation/train_aug.txt'),
         pipeline=[
@@ -31,7 +30,6 @@ test_dataloader = dict(
         type='TaskDataset',
         dataset=dict(
             type='PascalVOCDataset',
-            data_root=data_root,
             data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClassAug'),
             ann_file='ImageSets/Segmentation/val.txt'),
         pipeline=[
