@@ -70,9 +70,12 @@ class IncrementalTaskHook(Hook):
         self._frozen = frozen_digests(bare(runner.model))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Make the iteration's randomness a function of seed, task, iteration and process."""
-        entropy = np.random.SeedSequence([self.seed, self.task, runner.iter, get_rank()])
-        torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
+        """Make the iteration's randomness a function of seed, task and iteration; what no batch shares, of process."""
+        torch.manual_seed(_drawn_seed(self.seed, self.task, runner.iter, get_rank()))
+        sampler = runner.train_dataloader.batch_sampler
+        batch = sampler.batch(*divmod(runner.iter, len(sampler)))
+        bare(runner.model).decode_head.begin_batch(
+            _drawn_seed(self.seed, self.task, runner.iter), sampler.own_places(batch), len(batch))
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
@@ -117,6 +120,11 @@ class IncrementalTaskHook(Hook):
         """Names of the classes with these labels."""
         names = runner.train_dataloader.dataset.metainfo['classes']
         return [names[label] for label in labels]
+
+
+def _drawn_seed(*entropy: int) -> int:
+    """A seed of PyTorch's, a function of non-negative integers."""
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
 
 def frozen_digests(model: nn.Module) -> dict[str, str]:

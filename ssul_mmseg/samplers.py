@@ -1,5 +1,5 @@
 """Batches of a task: half from its images, half from the memory, the same for any number of processes."""
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from mmengine.dist import get_dist_info
@@ -56,10 +56,13 @@ class ReplayBatchSampler(Sampler):
         first, self.first_iteration = self.first_iteration, 0
         for iteration in range(first, self._iterations):
             batch = self.batch(self.sampler.epoch, iteration)
-            if self.views is None:
-                yield batch[self.rank * self.local_size:(self.rank + 1) * self.local_size]
-            else:
-                yield [(position, view) for position, view in batch if position % self.world == self.rank]
+            yield [batch[place] for place in self.own_places(batch)]
+
+    def own_places(self, batch: Sequence[tuple[int, int]]) -> Sequence[int]:
+        """Places in a whole batch of the images that this process takes."""
+        if self.views is None:
+            return range(self.rank * self.local_size, (self.rank + 1) * self.local_size)
+        return [place for place, (position, _) in enumerate(batch) if position % self.world == self.rank]
 
     def batch(self, epoch: int, iteration: int) -> list[tuple[int, int]]:
         """Keys of the whole batch of all processes."""

@@ -27,8 +27,7 @@ def tree(tmp_path_factory):
 def command(tree, work_dir, processes, resume=False, tasks='0-1', **options):
     # At the usual learning rate this tiny network is chaotic: rounding alone would grow beyond any tolerance.
     options = {**tiny_options(tree), 'scenario.name': '19-1', 'memory.size': 10, 'train_cfg.max_epochs': 2,
-               'model.decode_head.dropout_ratio': 0, 'train_dataloader.batch_size': 4,
-               'optim_wrapper.optimizer.lr': .001, **options}
+               'train_dataloader.batch_size': 4, 'optim_wrapper.optimizer.lr': .001, **options}
     arguments = ['--work-dir', str(work_dir), '--tasks', str(tasks), *(['--resume'] if resume else []), '--cfg-options',
                  *(f'{key}={value}'.replace(' ', '') for key, value in options.items())]
     config = 'configs/ssul/voc_15-1_m.py'

@@ -6,6 +6,7 @@ from tiny import started, tiny_model
 
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.hooks import IncrementalTaskHook, frozen_digests
+from ssul_mmseg.samplers import ReplayBatchSampler
 
 SCENARIO = dict(name='2-1', num_classes=4)
 
@@ -28,12 +29,20 @@ def test_digests_see_every_frozen_tensor_and_nothing_else():
 
 
 def test_randomness_is_a_function_of_seed_task_and_iteration():
+    data = SimpleNamespace(num_new=9, num_exemplars=0)
+    sampler = ReplayBatchSampler(SimpleNamespace(dataset=data, epoch=0), batch_size=3)
+    model = tiny_model([2], head=dict(dropout_ratio=.5)).train()
+
     def draw(task, iteration, seed=0):
         torch.rand(3)
-        IncrementalTaskHook(SCENARIO, task, 'nowhere', seed).before_train_iter(SimpleNamespace(iter=iteration), 0)
-        return torch.rand(1).item()
-    assert draw(0, 5) == draw(0, 5)
-    assert len({draw(0, 5), draw(0, 6), draw(1, 5), draw(0, 5, seed=1)}) == 4
+        runner = SimpleNamespace(
+            iter=iteration, model=model, train_dataloader=SimpleNamespace(batch_sampler=sampler))
+        IncrementalTaskHook(SCENARIO, task, 'nowhere', seed).before_train_iter(runner, 0)
+        return torch.rand(1).item(), model.decode_head.dropout(torch.ones(3, 64, 1, 1))
+    number, mask = draw(0, 5)
+    assert draw(0, 5)[0] == number and torch.equal(draw(0, 5)[1], mask)
+    for other in (draw(0, 6), draw(1, 5), draw(0, 5, seed=1)):
+        assert other[0] != number and not torch.equal(other[1], mask)
 
 
 def test_missing_old_weights_say_what_to_do(tmp_path):

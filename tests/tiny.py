@@ -26,7 +26,7 @@ def tiny_model(classes_per_task, model_type='SSUL', head=None, **options):
         backbone=dict(type='ResNet', depth=18, base_channels=4, num_stages=4, out_indices=(3, ), norm_cfg=norm,
                       dilations=(1, 1, 1, 2), strides=(1, 2, 2, 1), contract_dilation=True),
         decode_head=dict(type='IncrementalASPPHead', in_channels=32, channels=8, in_index=0, dilations=(1, 2),
-                         dropout_ratio=0, norm_cfg=norm, classes_per_task=classes_per_task, **(head or {})),
+                         norm_cfg=norm, classes_per_task=classes_per_task, **{'dropout_ratio': 0, **(head or {})}),
         **options))
     # Spread the scores, so that argmax, threshold and every row of Eq. 1 have something to decide.
     for classifier in model.decode_head.classifiers.values():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..tasks import IGNORE, UNKNOWN
+from .dropout import BatchDropout2d
 from .losses import IGNORED, channel_table
 from .upsampling import upsample
 
@@ -69,6 +70,8 @@ class IncrementalASPPHead(ASPPHead):
             ignore_index=IGNORE,
             init_cfg=None)
         del self.conv_seg
+        if self.dropout is not None:
+            self.dropout = BatchDropout2d(dropout_ratio)
         widths = {'background': 1, **{f'task_{t}': n for t, n in enumerate(classes_per_task)}}
         if unknown:
             widths['unknown'] = 1
@@ -105,6 +108,11 @@ class IncrementalASPPHead(ASPPHead):
     def channels_of(self, names: Sequence[str]) -> list[int]:
         """Logit channels of the named classifiers, ascending."""
         return [channel for name in self.names if name in names for channel in self._channels[name]]
+
+    def begin_batch(self, seed: int, places: Sequence[int], size: int) -> None:
+        """Announce the next batch to what is random, see :class:`BatchDropout2d`."""
+        if self.dropout is not None:
+            self.dropout.begin_batch(seed, places, size)
 
     def features(self, inputs: Sequence[Tensor]) -> Tensor:
         """Map the backbone's feature maps to float (B, channels, h, w), what the classifiers see."""
