@@ -20,6 +20,8 @@ from .options import read_config
 __all__ = ['Parser', 'add_common_arguments', 'configured', 'default_work_dir', 'is_main_process', 'run']
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+# A process may wait long: for the scan of a million masks. Launchers end those that wait for a dead one.
+WAIT = datetime.timedelta(days=1)
 # What a launcher sets, and what the process group needs to know of it.
 VARIABLES = {
     'pytorch': {'RANK': 'RANK', 'WORLD_SIZE': 'WORLD_SIZE'},
@@ -37,7 +39,11 @@ class Options(DictAction):
         for value in values:
             if '=' not in value:
                 parser.error(f'{option_string} {value} has no value; give KEY=VALUE')
-        super().__call__(parser, namespace, values, option_string)
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError, RecursionError) as error:
+            parser.error(f'{option_string} has a value that cannot be read ({error}); write lists as [1,2], and text '
+                         'without brackets and commas')
 
 
 class Parser(argparse.ArgumentParser):
@@ -62,7 +68,11 @@ def configured(args: argparse.Namespace) -> Config:
     """The config of parsed arguments, with its work dir; starts the process group where there is one."""
     if 'LOCAL_RANK' not in os.environ:
         os.environ['LOCAL_RANK'] = str(args.local_rank)
-    cfg = read_config(args.config, args.cfg_options)
+    try:
+        cfg = read_config(args.config, args.cfg_options)
+    except InputError as error:
+        error.told = not first_of_its_launcher()  # all processes read the same config
+        raise
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
     cfg.launcher = args.launcher
     start_processes(args.launcher)
@@ -78,15 +88,14 @@ def start_processes(launcher: str) -> None:
         raise InputError(f'--launcher is {launcher}, but {missing[0]} is not set; start the processes with '
                          'tools/dist_train.sh, tools/slurm_train.sh or mpirun, or leave --launcher out')
     if torch.cuda.is_available():
-        init_dist(launcher, backend='nccl')
+        init_dist(launcher, backend='nccl', timeout=int(WAIT.total_seconds()))
         return
     for name, variable in VARIABLES[launcher].items():
         os.environ.setdefault(name, os.environ[variable])
     if 'MASTER_ADDR' not in os.environ or 'MASTER_PORT' not in os.environ:
         raise InputError('MASTER_ADDR and MASTER_PORT are not set, by which the processes find each other; set them to '
                          'the host of the first process and to a port that is free on it')
-    # A process that waits this long for another waits for a dead one.
-    torch.distributed.init_process_group('gloo', timeout=datetime.timedelta(minutes=10))
+    torch.distributed.init_process_group('gloo', timeout=WAIT)
 
 
 def run(main: Callable[[Sequence[str] | None], None], resume_command: Callable[[], str] | None = None) -> None:
@@ -96,10 +105,10 @@ def run(main: Callable[[Sequence[str] | None], None], resume_command: Callable[[
     try:
         main(None)
     except InputError as error:
-        code = _fail(f'error: {error.sentence}', 2)
+        code = _fail('' if error.told else f'error: {error.sentence}', 2)
     except KeyboardInterrupt:
         hint = f'; go on with: {resume_command()}' if resume_command else ''
-        code = _fail(f'stopped{hint}', 130)
+        code = _fail(f'stopped{hint}' if first_of_its_launcher() else '', 130)
     finally:
         leave_processes()
     if code:
@@ -122,9 +131,16 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def first_of_its_launcher() -> bool:
+    """Whether this is the first process of a launcher, or the only one; known before the processes are joined."""
+    ranks = [os.environ[names['RANK']] for names in VARIABLES.values() if os.environ.get(names['RANK'])]
+    return not ranks or ranks[0] == '0'
+
+
 def _fail(message: str, code: int) -> int:
-    """Write a message to the error stream; returns the exit code."""
-    print(f'\n{message}' if sys.stderr.isatty() else message, file=sys.stderr)
+    """Write a message, if there is one, to the error stream; returns the exit code."""
+    if message:
+        print(f'\n{message}' if sys.stderr.isatty() else message, file=sys.stderr)
     return code
 
 

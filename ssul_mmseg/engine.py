@@ -14,14 +14,15 @@ from mmseg.registry import DATASETS, METRICS
 from .errors import InputError, machine_faults_told
 from .features import check_cache
 from .files import remove_leftovers, write_json, write_text
-from .hooks import MEMORY, RESULT, WEIGHTS, task_dir
+from .hooks import MEMORY, RESULT, WEIGHTS, task_dir, update_memory
 from .loops import test_features
+from .memory import ExemplarMemory
 from .metrics import IncrementalIoUMetric
 from .processes import bare, locked, on_main_process, on_main_process_only
 from .report.collect import read_entry, results_document, task_entry
 from .report.tables import scenario_table
-from .resume import check_same_run, set_torn_aside
-from .runner import config_faults_told, task_runner
+from .resume import check_same_run, record_run, set_stale_aside, set_torn_aside
+from .runner import config_faults_told, task_runner, train
 from .tasks import Scenario
 from .weights import load_weights
 
@@ -35,6 +36,16 @@ def scenario_args(cfg: Config) -> dict:
 def scenario_of(cfg: Config) -> Scenario:
     """The config's scenario."""
     return Scenario(**scenario_args(cfg))
+
+
+def memory_args(cfg: Config) -> dict:
+    """The arguments of the config's :class:`ExemplarMemory`, {} where it has none."""
+    args = {key: value for key, value in (cfg.get('memory') or {}).items() if key != 'labels'}
+    if cfg.get('memory') and 'size' not in args:
+        raise InputError('memory.size is not set; set it to a number of images, or start from a config that ends in _m')
+    if args:
+        ExemplarMemory(**args)
+    return args
 
 
 @config_faults_told
@@ -57,8 +68,7 @@ def task_config(cfg: Config, task: int) -> Config:
         cfg.merge_from_dict(cfg.get('incremental', {}))
     scenario, args = Scenario(**scenario_args(cfg)), scenario_args(cfg)
     setting, seed = cfg.scenario.get('setting', 'overlapped'), cfg.randomness.seed
-    memory = dict(cfg.get('memory') or {})
-    labels = memory.pop('labels', 'seen')
+    memory, labels = memory_args(cfg), (cfg.get('memory') or {}).get('labels', 'seen')
     work_dir = cfg.work_dir
     cfg.work_dir = str(task_dir(work_dir, task))
     cfg.experiment_name = f'task_{task}'
@@ -171,6 +181,7 @@ def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool =
         on_main_process(lambda: _prepare(cfg, tasks, resume))
         try:
             for task in tasks:
+                on_main_process(lambda task=task: set_stale_aside(cfg.work_dir, task))
                 if not _is_there(cfg, task, WEIGHTS, MEMORY, RESULT):
                     run_task(cfg, task)
                 document = on_main_process(lambda: write_results(cfg))
@@ -184,14 +195,18 @@ def run_task(cfg: Config, task: int) -> None:
     start = time.monotonic()
     result = task_dir(cfg.work_dir, task) / RESULT
     config = task_config(cfg, task)
-    if _is_there(cfg, task, WEIGHTS, MEMORY):
-        metrics = test_task(cfg, task)
+    if _is_there(cfg, task, WEIGHTS):
         dataset = DATASETS.build(config.train_dataloader.dataset)
+        if not _is_there(cfg, task, MEMORY):
+            # It is a function of what is there.
+            empty = ExemplarMemory(**memory_args(cfg))
+            on_main_process(lambda: update_memory(empty, dataset, cfg.work_dir, cfg.randomness.seed))
+        metrics = test_task(cfg, task)
     else:
         if is_main_process():
             result.unlink(missing_ok=True)  # of weights that are no more
         runner = task_runner(config)
-        runner.train()
+        train(runner)
         metrics = runner.test()
         dataset = runner.train_dataloader.dataset
     classes = [dataset.metainfo['classes'][label] for label in dataset.scenario.tasks[task]]
@@ -206,7 +221,7 @@ def load_task_weights(runner: Runner, cfg: Config, task: int) -> None:
     classes = _class_names(cfg)
     scenario = scenario_of(cfg)
     path = Path(cfg.work_dir) / WEIGHTS
-    weights = load_weights(path, [classes[label] for label in scenario.seen(task)], task)
+    weights, _ = load_weights(path, [classes[label] for label in scenario.seen(task)], task)
     try:
         bare(runner.model).load_state_dict(weights)
     except RuntimeError as error:
@@ -230,6 +245,9 @@ def test_task(cfg: Config, task: int) -> dict:
     Returns:
         The metrics of ``IncrementalIoUMetric``.
     """
+    scenario_of(cfg).check_task(task)
+    if task not in learned_tasks(cfg):
+        raise InputError(f'task {task} is not learned in {cfg.work_dir}; train it with tools/train.py')
     cfg = task_config(cfg, task)
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
         cfg.pop(key, None)
@@ -273,6 +291,7 @@ def _prepare(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
         config = task_config(cfg, task)
         DATASETS.build({**config.train_dataloader.dataset, 'memory': None})[0]
     DATASETS.build(config.test_dataloader.dataset)[0]
+    record_run(cfg)
 
 
 def _is_there(cfg: Config, task: int, *names: str) -> bool:

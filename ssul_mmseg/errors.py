@@ -13,6 +13,9 @@ class InputError(ValueError):
     The command-line tools print the sentence and end with exit code 2; a traceback would only hide it.
     """
 
+    told = False
+    """Whether another process has told it."""
+
     @property
     def sentence(self) -> str:
         """The sentence alone, also where a data-loader worker has wrapped it into its own traceback."""

@@ -13,16 +13,18 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import nn
 
+from .datasets.task_dataset import TaskDataset
 from .errors import InputError
-from .files import digest
 from .memory import ExemplarMemory
 from .processes import bare
 from .tasks import Scenario
-from .weights import load_weights, save_weights
+from .weights import load_weights, not_finite, save_weights, tensor_digest
 
 WEIGHTS = 'weights.pth'
 MEMORY = 'memory.json'
 RESULT = 'result.json'
+ORIGIN = 'origin'
+"""Under this name the hooks of a task find in the message hub what it is learned from."""
 
 
 def task_dir(work_dir: str | Path, task: int) -> Path:
@@ -60,10 +62,15 @@ class IncrementalTaskHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Start from the old task's weights."""
-        if self.task > 0 and self._frozen is None:
+        if self._frozen is not None:
+            return
+        old_digest = ''
+        if self.task > 0:
             names = self._class_names(runner, self.scenario.old(self.task))
             path = task_dir(self.work_dir, self.task - 1) / WEIGHTS
-            bare(runner.model).start_task(load_weights(path, names, self.task - 1))
+            weights, old_digest = load_weights(path, names, self.task - 1)
+            bare(runner.model).start_task(weights)
+        runner.message_hub.update_info(ORIGIN, origin_of(runner.train_dataloader.dataset, old_digest))
 
     def before_train(self, runner: Runner) -> None:
         """Remember what must not move."""
@@ -96,30 +103,54 @@ class IncrementalTaskHook(Hook):
         moved = [name for name, was in self._frozen.items() if now[name] != was]
         if moved:
             raise RuntimeError(f'{len(moved)} frozen tensors moved in task {self.task}, the first is {moved[0]}')
+        refuse_not_finite({'state_dict': model.state_dict()}, runner, runner.iter)
         if not is_main_process():
             return
         if self.memory is not None:
-            self._update_memory(self.memory, runner)
+            update_memory(self.memory, runner.train_dataloader.dataset, self.work_dir, self.seed)
         names = self._class_names(runner, self.scenario.seen(self.task))
-        save_weights(task_dir(self.work_dir, self.task) / WEIGHTS, model.state_dict(), names, self.task)
-
-    def _update_memory(self, memory: ExemplarMemory, runner: Runner) -> None:
-        """Choose exemplars from those of the task before and this task's images, and write the manifest."""
-        dataset = runner.train_dataloader.dataset
-        if self.task > 0:
-            old = ExemplarMemory.read(task_dir(self.work_dir, self.task - 1) / MEMORY)
-            memory = replace(memory, exemplars=old.exemplars, images_seen=old.images_seen)
-        memory = memory.update(dataset.images_by_class(), self.task, self.seed)
-        shortage = memory.shortage(self.scenario.seen(self.task))
-        if shortage:
-            print_log(shortage, logger='current', level=logging.WARNING)
-        memory.write(task_dir(self.work_dir, self.task) / MEMORY, dataset.metainfo['classes'])
+        save_weights(task_dir(self.work_dir, self.task) / WEIGHTS, model.state_dict(), names, self.task,
+                     runner.message_hub.get_info(ORIGIN))
 
     @staticmethod
     def _class_names(runner: Runner, labels: range) -> list[str]:
         """Names of the classes with these labels."""
         names = runner.train_dataloader.dataset.metainfo['classes']
         return [names[label] for label in labels]
+
+
+def origin_of(dataset: TaskDataset, old_digest: str) -> dict[str, str]:
+    """What a task is learned from: checksums of the old task's weights and of the images with what they show."""
+    return {'old weights': old_digest, 'images': dataset.digest()}
+
+
+def update_memory(memory: ExemplarMemory, dataset: TaskDataset, work_dir: str | Path, seed: int) -> None:
+    """Choose exemplars from those of the task before and a task's images, and write the manifest.
+
+    Args:
+        memory: the empty memory, with its size and selection.
+        dataset: training set of the task.
+        work_dir: of the scenario.
+        seed: seed of the run.
+    """
+    task = dataset.task
+    if task > 0:
+        old = ExemplarMemory.read(task_dir(work_dir, task - 1) / MEMORY)
+        memory = replace(memory, exemplars=old.exemplars, images_seen=old.images_seen)
+    memory = memory.update(dataset.images_by_class(), task, seed)
+    shortage = memory.shortage(dataset.scenario.seen(task))
+    if shortage:
+        print_log(shortage, logger='current', level=logging.WARNING)
+    memory.write(task_dir(work_dir, task) / MEMORY, dataset.metainfo['classes'])
+
+
+def refuse_not_finite(state: dict, runner: Runner, iterations: int) -> None:
+    """Raise an :class:`InputError` before a state with a number that is none is saved over a good one."""
+    name = not_finite(state)
+    if name is not None:
+        raise InputError(f'{name} holds a number that is NaN or infinite after {iterations} iterations of '
+                         f'{Path(runner.work_dir).name}; what was saved before is whole: start in another --work-dir '
+                         'with a lower optim_wrapper.optimizer.lr')
 
 
 def _drawn_seed(*entropy: int) -> int:
@@ -130,7 +161,7 @@ def _drawn_seed(*entropy: int) -> int:
 def frozen_digests(model: nn.Module) -> dict[str, str]:
     """Checksums of all frozen tensors, buffers included, by name."""
     return {
-        f'{type(module).__name__}_{i}.{name}': digest(tensor.detach().cpu().contiguous().numpy().tobytes())
+        f'{type(module).__name__}_{i}.{name}': tensor_digest(tensor)
         for i, module in enumerate(model.frozen_modules())
         for name, tensor in module.state_dict().items()
     }

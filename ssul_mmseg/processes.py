@@ -61,5 +61,7 @@ def on_main_process(work: Callable[[], T]) -> T:
             outcome[1] = str(error)
     broadcast_object_list(outcome)
     if outcome[1] is not None:
-        raise InputError(outcome[1])
+        error = InputError(outcome[1])
+        error.told = not is_main_process()
+        raise error
     return outcome[0]

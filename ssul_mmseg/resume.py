@@ -1,14 +1,13 @@
 """Going on where a run stopped: checkpoints inside a task, and a check that the run is still the same."""
 import json
 import logging
-import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import is_main_process
+from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -16,7 +15,7 @@ from mmseg.registry import HOOKS
 
 from .errors import InputError
 from .files import RUN, read_json, write_json
-from .hooks import MEMORY, RESULT, WEIGHTS, task_dir
+from .hooks import MEMORY, ORIGIN, RESULT, WEIGHTS, refuse_not_finite, task_dir
 from .memory import ExemplarMemory
 from .processes import bare
 from .weights import load_state, save_state
@@ -27,12 +26,13 @@ READERS = {WEIGHTS: load_state, MEMORY: ExemplarMemory.read, RESULT: read_json, 
            PREVIOUS: load_state}
 # What may differ between the parts of a run: where it writes, what it shows, how data reach it.
 FREE_KEYS = ('work_dir', 'filename', 'launcher', 'resume', 'log_level', 'log_processor', 'visualizer', 'vis_backends',
-             'checkpoint', 'default_hooks', 'env_cfg', 'trust_pickled_weights')
+             'checkpoint', 'default_hooks.logger', 'default_hooks.checkpoint', 'default_hooks.timer',
+             'default_hooks.visualization', 'env_cfg', 'trust_pickled_weights')
 FREE_ENDINGS = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
 
 
 def check_same_run(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
-    """Refuse to overwrite a run, or to go on with another config; else record the config in the work dir.
+    """Refuse to overwrite a run, or to go on with another config than the recorded one (:func:`record_run`).
 
     Raises:
         InputError: a task is there already and ``resume`` is off, or the config differs from the run's.
@@ -42,14 +42,17 @@ def check_same_run(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
     if there and not resume:
         raise InputError(f'task {there[0]} is in {work_dir} already; add --resume to go on with that run, or choose '
                          'another --work-dir')
-    now = dict(_flat(json.loads(json.dumps(cfg.to_dict(), default=str))))
     path = work_dir / RUN
-    if not path.exists() or not any(_begun(work_dir, int(folder.name[5:])) for folder in work_dir.glob('task_[0-9]*')):
-        write_json(path, now)
+    if not there and not (path.exists() and _anything_begun(work_dir)):
         return
-    was = read_json(path)
-    if not isinstance(was, dict):
-        raise InputError(f'{path} does not hold the config of a run; choose another --work-dir')
+    now = _record(cfg)
+    try:
+        was = read_json(path)
+        if not isinstance(was, dict):
+            raise InputError(f'{path} does not hold the config of a run')
+    except InputError as error:
+        raise InputError(f'{error.fault}: whether this run has the config of the tasks in {work_dir} cannot be told; '
+                         'restore the file, or choose another --work-dir') from error
     # None is a value of its own: model.tau=None is no default.
     both = [(key, *(repr(config[key]) if key in config else 'not set' for config in (was, now)))
             for key in sorted({*was, *now})]
@@ -58,6 +61,23 @@ def check_same_run(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
         shown = '; '.join(differing[:5])
         raise InputError(f'the run in {work_dir} had another config ({shown}{"; ..." if len(differing) > 5 else ""}); '
                          'use that config, or choose another --work-dir')
+
+
+def record_run(cfg: Config) -> None:
+    """Write the config into a work dir that has no record, or one of a run that never learned anything."""
+    path = Path(cfg.work_dir) / RUN
+    if not path.exists() or not _anything_begun(path.parent):
+        write_json(path, _record(cfg))
+
+
+def _record(cfg: Config) -> dict[str, Any]:
+    """What must stay the same in all parts of a run, by dotted key."""
+    return dict(_flat(json.loads(json.dumps(cfg.to_dict(), default=str))))
+
+
+def _anything_begun(work_dir: Path) -> bool:
+    """Whether anything of any task is saved."""
+    return any(_begun(work_dir, int(folder.name.removeprefix('task_'))) for folder in work_dir.glob('task_[0-9]*'))
 
 
 def _begun(work_dir: Path, task: int) -> bool:
@@ -76,6 +96,25 @@ def set_torn_aside(work_dir: str | Path, task: int) -> None:
             os.replace(path, f'{path}.torn')
             print_log(f'{error.fault}: it is now {name}.torn, and task {task} goes on from what is whole',
                       logger='current', level=logging.WARNING)
+
+
+def set_stale_aside(work_dir: str | Path, task: int) -> None:
+    """Rename the files of a task that was learned from other weights of the task before than those that are there."""
+    folder, before = task_dir(work_dir, task), task_dir(work_dir, task - 1) / WEIGHTS
+    if task == 0 or not (folder / WEIGHTS).exists() or not before.exists():
+        return
+    old, own = (load_state(path).get('meta', {}) for path in (before, folder / WEIGHTS))
+    if own.get('origin', {}).get('old weights') != old.get('digest'):
+        _rename_stale(folder, READERS, f'task {task} was learned from other weights of task {task - 1}')
+
+
+def _rename_stale(folder: Path, names: Iterable[str], reason: str) -> None:
+    """Rename files that no longer fit, with a message."""
+    for path in (folder / name for name in names):
+        if path.exists():
+            os.replace(path, f'{path}.stale')
+    print_log(f'{reason}: its files in {folder} are now *.stale, and it is learned again', logger='current',
+              level=logging.WARNING)
 
 
 def _flat(value: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
@@ -107,6 +146,8 @@ class CheckpointResumeHook(Hook):
     def __init__(self, interval: int = 5, by_epoch: bool = True) -> None:
         if type(interval) is not int or interval < 1:
             raise InputError(f'checkpoint.interval is {interval!r}; it is a number of epochs or iterations, at least 1')
+        if type(by_epoch) is not bool:
+            raise InputError(f'checkpoint.by_epoch is {by_epoch!r}; it is True or False')
         self.interval = interval
         self.by_epoch = by_epoch
 
@@ -116,6 +157,12 @@ class CheckpointResumeHook(Hook):
         path = next((path for path in paths if path.exists()), None)
         if path:
             state = load_state(path)
+            if state.get(ORIGIN) != runner.message_hub.get_info(ORIGIN):
+                barrier()  # until all processes have read it
+                if is_main_process():
+                    _rename_stale(path.parent, (CHECKPOINT, PREVIOUS), f'{path.parent.name} was begun from other '
+                                  'weights of the task before, or on other images')
+                return
             try:
                 self._restore(runner, state)
             except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -149,19 +196,24 @@ class CheckpointResumeHook(Hook):
     def _save(self, runner: Runner, done: int) -> None:
         """Save after ``done`` iterations if the interval ends there, but not at the end of the task."""
         interval = self.interval * (len(runner.train_dataloader) if self.by_epoch else 1)
-        # Gradients that wait for others to be added are not saved.
-        interval = math.lcm(interval, runner.optim_wrapper._accumulative_counts)
-        if done % interval or done >= runner.max_iters or not is_main_process():
+        # Gradients that wait for others to be added are not saved: the next whole update is.
+        counts = runner.optim_wrapper._accumulative_counts
+        if done % counts or done // interval == (done - counts) // interval or done >= runner.max_iters:
             return
-        path = Path(runner.work_dir) / CHECKPOINT
-        if path.exists():
-            os.replace(path, path.with_name(PREVIOUS))
-        save_state(path, {
+        state = {
             'state_dict': bare(runner.model).state_dict(),
             'optimizer': runner.optim_wrapper.state_dict(),
             'param_schedulers': [scheduler.state_dict() for scheduler in runner.param_schedulers],
             'iter': done,
-        })
+            ORIGIN: runner.message_hub.get_info(ORIGIN),
+        }
+        refuse_not_finite(state, runner, done)
+        if not is_main_process():
+            return
+        path = Path(runner.work_dir) / CHECKPOINT
+        if path.exists():
+            os.replace(path, path.with_name(PREVIOUS))
+        save_state(path, state)
 
     def after_run(self, runner: Runner) -> None:
         """Drop the checkpoints of a learned task: its weights are written."""

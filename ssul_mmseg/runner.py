@@ -12,7 +12,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_external_models
 
-from .errors import InputError
+from .errors import OUT_OF_MEMORY, InputError
 from .processes import bare
 from .weights import nothing_unpickled
 
@@ -96,3 +96,22 @@ def task_runner(cfg: Config) -> TaskRunner:
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
         runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers or [])
     return runner
+
+
+def train(runner: TaskRunner) -> None:
+    """Train a task; what fails before its first update is told as a fault of the config.
+
+    Raises:
+        InputError: the network, the data and the optimizer of the config do not go together.
+    """
+    try:
+        runner.train()
+    except (InputError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        fault = str(error)
+        if runner.iter > 0 or fault.startswith('DataLoader worker') or any(sign in fault for sign in OUT_OF_MEMORY):
+            raise
+        fault = f'{type(error).__name__}: {" ".join(fault.split())}'
+        raise InputError(f'the first step of {runner.experiment_name} failed ({fault}); the sizes of network, crop and '
+                         'optimizer in the config, or in --cfg-options, do not go together: correct them') from error

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
-from .files import write_atomically
+from .files import digest, write_atomically
 
 FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 
@@ -63,7 +63,22 @@ def nothing_unpickled() -> Iterator[None]:
             os.environ[FORCE] = was
 
 
-def save_weights(path: str | Path, state_dict: Mapping[str, Tensor], classes: list[str], task: int) -> None:
+def tensor_digest(tensor: Tensor) -> str:
+    """Checksum of a tensor's values."""
+    return digest(tensor.detach().cpu().contiguous().numpy().tobytes())
+
+
+def not_finite(state: Any, name: str = '') -> str | None:
+    """Name of a tensor with a value that is NaN or infinite, in nested dicts and lists, or None."""
+    if isinstance(state, Tensor):
+        return name if state.is_floating_point() and not state.isfinite().all() else None
+    items = state.items() if isinstance(state, Mapping) else enumerate(state) if isinstance(state, list) else ()
+    found = (not_finite(value, f'{name}.{key}' if name else str(key)) for key, value in items)
+    return next((key for key in found if key is not None), None)
+
+
+def save_weights(path: str | Path, state_dict: Mapping[str, Tensor], classes: list[str], task: int,
+                 origin: Mapping[str, str]) -> None:
     """Write the weights of a learned task.
 
     Args:
@@ -71,13 +86,16 @@ def save_weights(path: str | Path, state_dict: Mapping[str, Tensor], classes: li
         state_dict: of the whole model.
         classes: names of the classes seen so far in the order of learning, without background.
         task: index of the task.
+        origin: what the task was learned from, see ``hooks.origin_of``.
     """
     state = {key: value.detach().cpu() for key, value in state_dict.items()}
-    save_state(path, {'state_dict': state, 'meta': {'classes': list(classes), 'task': task}})
+    checksum = digest('\n'.join(f'{key} {tensor_digest(value)}' for key, value in state.items()).encode())
+    save_state(path, {'state_dict': state, 'meta': {
+        'classes': list(classes), 'task': task, 'digest': checksum, 'origin': dict(origin)}})
 
 
-def load_weights(path: str | Path, classes: list[str], task: int) -> dict[str, Tensor]:
-    """Read the weights of a learned task.
+def load_weights(path: str | Path, classes: list[str], task: int) -> tuple[dict[str, Tensor], str]:
+    """Read the weights of a learned task, and their checksum.
 
     Args:
         path: the file.
@@ -90,14 +108,15 @@ def load_weights(path: str | Path, classes: list[str], task: int) -> dict[str, T
     state = load_state(path)
     meta, weights = state.get('meta'), state.get('state_dict')
     if not (isinstance(meta, dict) and isinstance(weights, dict) and isinstance(meta.get('classes'), list)
-            and isinstance(meta.get('task'), int)
+            and isinstance(meta.get('task'), int) and isinstance(meta.get('digest'), str)
+            and isinstance(meta.get('origin'), dict)
             and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items())):
         raise InputError(f'{path} is not the weights of a task; train task {task} again')
     if meta['task'] != task or meta['classes'] != list(classes):
         raise InputError(f'{path} is of task {meta["task"]} and the classes {_shortened(meta["classes"])}, but task '
                          f'{task} and the classes {_shortened(classes)} are needed; it belongs to another scenario or '
                          'class order')
-    return weights
+    return weights, meta['digest']
 
 
 def _shortened(names: list[str]) -> str:

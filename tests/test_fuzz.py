@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.extra.numpy import arrays
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
+from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper, PolyLR
 from mmseg.datasets import PascalVOCDataset
 from mmseg.registry import DATASETS, MODELS
@@ -29,6 +30,7 @@ from ssul_mmseg.datasets.class_index import ClassIndex
 from ssul_mmseg.datasets.task_dataset import label_table
 from ssul_mmseg.engine import learned_iou, run_scenario, task_config, write_results
 from ssul_mmseg.errors import InputError
+from ssul_mmseg.hooks import ORIGIN
 from ssul_mmseg.memory import ExemplarMemory
 from ssul_mmseg.options import read_config, set_options
 from ssul_mmseg.report.collect import compare, read_results, results_document, task_entry
@@ -329,10 +331,10 @@ def kept(state):
         return Path(folder, 'weights.pth').read_bytes()
 
 
-WEIGHTS = {'state_dict': dict(STATE), 'meta': {'classes': ['a', 'b'], 'task': 0}}
+WEIGHTS = {'state_dict': dict(STATE), 'meta': {'classes': ['a', 'b'], 'task': 0, 'digest': '', 'origin': {}}}
 MODEL, LATER_MODEL = torch.nn.BatchNorm2d(2), network([2, 1])
 CHECKPOINT = {'state_dict': dict(MODEL.state_dict()), 'optimizer': SGD(MODEL.parameters(), 1, .9).state_dict(),
-              'param_schedulers': [{'last_step': 3}], 'iter': 3}
+              'param_schedulers': [{'last_step': 3}], 'iter': 3, ORIGIN: {}}
 TENSORS = st.sampled_from([torch.tensor(7), torch.ones(2), torch.ones(2).double(), torch.ones(2).to_sparse()])
 
 
@@ -340,7 +342,7 @@ TENSORS = st.sampled_from([torch.tensor(7), torch.ones(2), torch.ones(2).double(
 def test_damaged_weights(folder, content):
     path = folder / 'weights.pth'
     path.write_bytes(content)
-    found = right_or_refused(lambda: load_weights(path, ['a', 'b'], 0), str(path))
+    found = right_or_refused(lambda: load_weights(path, ['a', 'b'], 0)[0], str(path))
     assert found is None or all(torch.equal(found[key], value) for key, value in STATE.items())
 
 
@@ -349,7 +351,7 @@ def test_weights_of_something_else(folder, state):
     torch.save(state, folder / 'weights.pth')
 
     def start():
-        LATER_MODEL.start_task(load_weights(folder / 'weights.pth', ['a', 'b'], 0))
+        LATER_MODEL.start_task(load_weights(folder / 'weights.pth', ['a', 'b'], 0)[0])
         return LATER_MODEL.state_dict()
     found = right_or_refused(start, 'weights')
     assert found is None or all(torch.equal(found[key], value) for key, value in state['state_dict'].items())
@@ -365,11 +367,14 @@ LOADER = DataLoader(Images(range(10)), batch_sampler=ReplayBatchSampler(DefaultS
 @fuzz(state=changed(CHECKPOINT, TENSORS | VALUE))
 def test_checkpoints_of_something_else(folder, state):
     torch.save(state, folder / 'checkpoint.pth')
+    hub = MessageHub.get_instance('fuzz')
+    hub.update_info(ORIGIN, {})
     optim_wrapper = OptimWrapper(SGD(MODEL.parameters(), 1, .9))
-    runner = SimpleNamespace(work_dir=folder, model=MODEL, optim_wrapper=optim_wrapper,
+    runner = SimpleNamespace(work_dir=str(folder), model=MODEL, optim_wrapper=optim_wrapper, message_hub=hub,
                              param_schedulers=[PolyLR(optim_wrapper, end=9)],
                              train_loop=SimpleNamespace(dataloader=LOADER, iter=0, max_iters=9))
-    if right_or_refused(lambda: [CheckpointResumeHook().before_train(runner)], 'checkpoint.pth'):
+    went_on = right_or_refused(lambda: [CheckpointResumeHook().before_train(runner)], 'checkpoint.pth')
+    if went_on and (folder / 'checkpoint.pth').exists():  # else it is of something else, and set aside
         assert runner.train_loop._iter == state['iter']
         assert all(torch.equal(MODEL.state_dict()[key], value) for key, value in state['state_dict'].items())
 
@@ -381,6 +386,7 @@ CFG = read_config(CONFIG)
 @fuzz(content=mostly(changed({'model.tau': .7, 'saliency': None})))
 def test_records_of_runs(folder, content):
     (folder / 'task_0').mkdir(exist_ok=True)
+    (folder / 'task_0/weights.pth').touch()
     (folder / 'run.json').write_text(json.dumps(content))
     cfg = Config(dict(model=dict(tau=.7), saliency=None, work_dir=str(folder)))
     found = right_or_refused(lambda: [check_same_run(cfg, range(1), resume=True)], str(folder))

@@ -13,15 +13,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.logging import MessageHub
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
 from ssul_mmseg import engine, hooks, resume, runner
 from ssul_mmseg.engine import run_scenario
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.hooks import IncrementalTaskHook
+from ssul_mmseg.hooks import ORIGIN, IncrementalTaskHook
 from ssul_mmseg.memory import ExemplarMemory
-from ssul_mmseg.resume import CheckpointResumeHook, check_same_run
-from ssul_mmseg.weights import load_state, save_state
+from ssul_mmseg.resume import CheckpointResumeHook, check_same_run, record_run
+from ssul_mmseg.weights import load_state, save_state, save_weights
 
 CONFIG = 'configs/ssul/voc_15-1_m.py'
 # Three epochs: 3 x 5 iterations in task 0, 3 x 3 in task 1.
@@ -133,11 +134,11 @@ STOPS = {
         ((1, 6), in_task(ExemplarMemory, 'write', 1)),
         ((1, 6), in_task(hooks, 'save_weights', 1)),  # the memory is written
     ],
-    # Gradients of two iterations are added up: of the ends of epochs each second will do.
+    # Gradients of two iterations are added up: where an epoch ends between them, the second of them will do.
     'no cache': [
         ((0, 0), iteration(0, 11)),
         ((0, 10), iteration(1, 5)),
-        ((1, 0), in_task(hooks, 'save_weights', 1)),
+        ((1, 4), in_task(hooks, 'save_weights', 1)),
     ],
 }
 
@@ -229,11 +230,12 @@ def test_what_is_torn_in_a_finished_task_is_made_again(tree, undisturbed, tmp_pa
     broken(work_dir / 'task_0/memory.json', 'cut')
     broken(work_dir / 'task_1/result.json', 'empty')
     run_scenario(config(tree, work_dir), resume=True)
-    assert seen.starts == [(0, 0)] and len(seen.warnings) == 2
+    # A manifest needs no training.
+    assert seen.starts == [] and len(seen.warnings) == 2
     assert_same(work_dir, undisturbed('feature cache'))
     broken(work_dir / 'task_1/weights.pth', 'flipped')
     run_scenario(config(tree, work_dir), resume=True)
-    assert seen.starts == [(0, 0), (1, 0)] and 'task_1/weights.pth is torn' in seen.warnings[2]
+    assert seen.starts == [(1, 0)] and 'task_1/weights.pth is torn' in seen.warnings[2]
     assert_same(work_dir, undisturbed('feature cache'))
 
 
@@ -304,12 +306,84 @@ def test_another_config_is_refused_by_the_keys_that_differ(tree, stopped):
 
 
 def test_a_config_that_never_trained_binds_nobody(tree, tmp_path):
-    check_same_run(config(tree, tmp_path, **{'model.tau': .9}), range(2), resume=False)
-    check_same_run(config(tree, tmp_path), range(2), resume=False)
-    (tmp_path / 'task_0').mkdir()
-    check_same_run(config(tree, tmp_path), range(2), resume=True)
+    other, cfg = config(tree, tmp_path, **{'model.tau': .9}), config(tree, tmp_path)
+    for record in (other, cfg):
+        check_same_run(record, range(2), resume=False)
+        record_run(record)
+        (tmp_path / 'task_0').mkdir(exist_ok=True)
+        (tmp_path / 'task_0/log.txt').touch()
+    (tmp_path / 'task_0/checkpoint.pth').touch()
+    check_same_run(cfg, range(2), resume=True)
     with pytest.raises(InputError, match='tau'):
-        check_same_run(config(tree, tmp_path, **{'model.tau': .9}), range(2), resume=True)
+        check_same_run(other, range(2), resume=True)
+    with pytest.raises(InputError, match=r'task 0 is in .* already'):
+        check_same_run(cfg, range(2), resume=False)
+
+
+def test_a_run_whose_record_is_lost_does_not_go_on(tree, undisturbed, tmp_path):
+    work_dir = tmp_path / 'work'
+    shutil.copytree(undisturbed('feature cache'), work_dir)
+    for harm in (lambda path: path.write_text('{'), lambda path: path.unlink()):
+        harm(work_dir / 'run.json')
+        with pytest.raises(InputError, match=r'run\.json.*cannot be told; restore the file'):
+            run_scenario(config(tree, work_dir), resume=True)
+
+
+def test_a_task_goes_on_from_no_other_weights_than_its_own(tree, stopped, tmp_path, seen):
+    """The base task is learned again, and not the same: what was begun from it no longer fits."""
+    work_dir = tmp_path / 'work'
+    shutil.copytree(stopped, work_dir)
+    path = work_dir / 'task_0/weights.pth'
+    state = load_state(path)
+    moved = {key: value * 1.01 if value.is_floating_point() else value for key, value in state['state_dict'].items()}
+    save_weights(path, moved, state['meta']['classes'], 0, state['meta']['origin'])
+    run_scenario(config(tree, work_dir), resume=True)
+    assert seen.starts == [(1, 0)] and 'begun from other weights' in seen.warnings[0]
+    assert list((work_dir / 'task_1').glob('checkpoint.pth.stale'))
+    save_weights(path, state['state_dict'], state['meta']['classes'], 0, state['meta']['origin'])
+    run_scenario(config(tree, work_dir), resume=True)
+    assert seen.starts == [(1, 0), (1, 0)] and 'task 1 was learned from other weights' in seen.warnings[1]
+
+
+def test_a_task_goes_on_with_no_other_images_than_its_own(tree, stopped, tmp_path, seen):
+    work_dir, moved = tmp_path / 'work', tmp_path / 'voc'
+    shutil.copytree(stopped, work_dir)
+    shutil.copytree(tree, moved)
+    images = moved / 'ImageSets/Segmentation/train_aug.txt'
+    names = images.read_text().split()
+    del names[17]  # of classes 18 and 19
+    images.write_text('\n'.join(names))
+    record = json.loads((work_dir / 'run.json').read_text())
+    (work_dir / 'run.json').write_text(json.dumps(record | {'data_root': str(moved)}))
+    run_scenario(config(moved, work_dir), resume=True)
+    assert seen.starts == [(1, 0)] and 'on other images' in seen.warnings[0]
+
+
+@pytest.mark.parametrize(('counts', 'interval', 'saved'), [
+    (1, 3, [3, 6, 9, 12]), (2, 3, [4, 6, 10, 12]), (4, 3, [4, 8, 12]), (16, 3, []), (16, 20, [])])
+def test_an_interval_that_cuts_an_update_in_two_waits_for_its_second_half(counts, interval, saved, tmp_path):
+    found = []
+    runner = SimpleNamespace(
+        work_dir=str(tmp_path), model=torch.nn.Linear(1, 1), max_iters=14, param_schedulers=[], train_dataloader=[0],
+        message_hub=MessageHub.get_instance('interval'), iter=0,
+        optim_wrapper=SimpleNamespace(_accumulative_counts=counts, state_dict=dict))
+    runner.message_hub.update_info(ORIGIN, {})
+    hook = CheckpointResumeHook(interval, by_epoch=False)
+    for done in range(1, 15):
+        hook._save(runner, done)
+        path = tmp_path / 'checkpoint.pth'
+        if path.exists() and load_state(path)['iter'] == done:
+            found.append(done)
+    assert found == saved
+
+
+def test_weights_that_are_no_numbers_replace_no_good_ones(tree, tmp_path):
+    """A step that overflows after a finite loss: nothing of it is saved."""
+    options = {'optim_wrapper.optimizer.lr': 3e38, 'optim_wrapper.optimizer.weight_decay': 10, 'checkpoint.interval': 1,
+               'checkpoint.by_epoch': False}
+    with pytest.raises(InputError, match=r'NaN or infinite after 1 iterations of task_0.*lower optim_wrapper'):
+        run_scenario(config(tree, tmp_path, **options))
+    assert not list(tmp_path.glob('task_0/*.pth'))
 
 
 @pytest.mark.parametrize('interval', [0, -1, '5', 2.5, None, True])

@@ -104,11 +104,13 @@ def test_damaged_data_set_is_made_again(tiny, tmp_path, harm):
     assert list(tmp_path.iterdir()) == [root]
 
 
-def test_other_arguments_make_it_again(tiny, tmp_path):
+def test_a_data_set_of_other_arguments_is_left_as_it_is(tmp_path):
     root = tmp_path / 'shapes'
-    make_shapes(root, seed=8, num_train=6, num_test=1, size=64)
     make_shapes(root, seed=3, **TINY)
-    assert contents(root) == contents(tiny)
+    before = contents(root)
+    with pytest.raises(InputError, match=r'shapes with seed 3, not 8, and is left as it is; set data_root'):
+        make_shapes(root, seed=8, **TINY)
+    assert contents(root) == before
 
 
 def test_folder_of_the_user_is_left_as_it_is(tmp_path):
@@ -124,9 +126,10 @@ def test_file_of_the_user_in_our_folder_is_not_lost(tmp_path):
     make_shapes(tmp_path / 'shapes', **TINY)
     (tmp_path / 'shapes/notes.txt').write_text('precious')
     make_shapes(tmp_path / 'shapes', **TINY)
+    (tmp_path / 'shapes/SaliencyMap/test_000000.png').unlink()
     before = contents(tmp_path)
     with pytest.raises(InputError, match=r"'notes\.txt'"):
-        make_shapes(tmp_path / 'shapes', seed=1, **TINY)
+        make_shapes(tmp_path / 'shapes', **TINY)
     assert contents(tmp_path) == before
 
 
@@ -148,7 +151,8 @@ def test_file_in_the_place_of_the_folder_is_refused(tmp_path):
 
 
 def test_interruption_leaves_nothing(tmp_path, monkeypatch):
-    make_shapes(tmp_path / 'shapes', **TINY)
+    make_shapes(tmp_path / 'shapes', seed=5, **TINY)
+    (tmp_path / 'shapes/SaliencyMap/test_000000.png').unlink()
     before = contents(tmp_path)
 
     def interrupt(*_):
@@ -185,7 +189,8 @@ def _make_and_read(root, barrier, results):
 def test_processes_at_the_same_time_share_one(tiny, tmp_path):
     context = multiprocessing.get_context('fork')
     barrier, results = context.Barrier(4), context.Queue()
-    make_shapes(tmp_path / 'shapes', seed=9, **TINY)
+    make_shapes(tmp_path / 'shapes', seed=3, **TINY)
+    (tmp_path / 'shapes/SaliencyMap/test_000000.png').unlink()
     processes = [context.Process(target=_make_and_read, args=(tmp_path / 'shapes', barrier, results)) for _ in range(4)]
     for process in processes:
         process.start()

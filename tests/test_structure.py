@@ -19,7 +19,7 @@ ALLOWED = {
     'loops': {'features', 'models', 'processes', 'tasks'},
     'weights': set(),
     'optim': set(),
-    'hooks': {'tasks', 'memory', 'processes', 'weights'},
+    'hooks': {'tasks', 'datasets', 'memory', 'processes', 'weights'},
     'resume': {'hooks', 'memory', 'processes', 'weights'},
     'progress': set(),
     'metrics': {'tasks'},
@@ -29,7 +29,8 @@ ALLOWED = {
     'benchmark': {'tasks', 'datasets', 'models', 'methods', 'features', 'metrics'},
     'processes': set(),
     'runner': {'processes', 'weights'},
-    'engine': {'tasks', 'features', 'hooks', 'metrics', 'report', 'resume', 'weights', 'loops', 'processes', 'runner'},
+    'engine': {'tasks', 'features', 'hooks', 'memory', 'metrics', 'report', 'resume', 'weights', 'loops', 'processes',
+               'runner'},
 }
 METHODS = [path.stem for path in (PACKAGE / 'methods').glob('*.py') if path.stem != '__init__']
 

@@ -1,4 +1,5 @@
 """Weights are read back as written, or refused."""
+import math
 import os
 import pickle
 import struct
@@ -10,7 +11,15 @@ import torch
 from hypothesis import given, settings
 
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.weights import FORCE, load_state, load_weights, nothing_unpickled, save_state, save_weights
+from ssul_mmseg.weights import (
+    FORCE,
+    load_state,
+    load_weights,
+    not_finite,
+    nothing_unpickled,
+    save_state,
+    save_weights,
+)
 
 WEIGHTS = {'a.weight': torch.nn.Parameter(torch.arange(6.).view(2, 3)), 'a.steps': torch.tensor(3)}
 
@@ -18,12 +27,12 @@ WEIGHTS = {'a.weight': torch.nn.Parameter(torch.arange(6.).view(2, 3)), 'a.steps
 @pytest.fixture(scope='module')
 def saved(tmp_path_factory):
     path = tmp_path_factory.mktemp('weights') / 'weights.pth'
-    save_weights(path, WEIGHTS, ['cat', 'dog'], 1)
+    save_weights(path, WEIGHTS, ['cat', 'dog'], 1, {'images': 'x'})
     return path
 
 
 def test_round_trip(saved):
-    loaded = load_weights(saved, ['cat', 'dog'], 1)
+    loaded, _ = load_weights(saved, ['cat', 'dog'], 1)
     assert loaded.keys() == WEIGHTS.keys() and all(torch.equal(loaded[key], WEIGHTS[key]) for key in WEIGHTS)
     assert not any(value.requires_grad for value in loaded.values())
 
@@ -42,9 +51,9 @@ def test_long_lists_of_classes_are_shortened(saved):
 
 
 def test_weights_make_their_folder_and_are_refused_where_they_cannot_be_written(tmp_path):
-    save_weights(tmp_path / 'a/b.pth', WEIGHTS, [], 0)
+    save_weights(tmp_path / 'a/b.pth', WEIGHTS, [], 0, {})
     with pytest.raises(InputError, match=r'cannot write .*c\.pth'):
-        save_weights(tmp_path / 'a/b.pth/c.pth', WEIGHTS, [], 0)
+        save_weights(tmp_path / 'a/b.pth/c.pth', WEIGHTS, [], 0, {})
     assert os.listdir(tmp_path / 'a') == ['b.pth'] and load_weights(tmp_path / 'a/b.pth', [], 0)
 
 
@@ -60,7 +69,7 @@ def test_a_cut_or_changed_file_is_never_read_as_something_else(saved, data):
     path = saved.with_name('harmed.pth')
     path.write_bytes(content)
     try:
-        loaded = load_weights(path, ['cat', 'dog'], 1)
+        loaded, _ = load_weights(path, ['cat', 'dog'], 1)
     except InputError as error:
         assert 'harmed.pth' in str(error)
     else:  # bytes of the archive that mean nothing
@@ -89,13 +98,14 @@ def test_a_weight_that_is_marked_as_a_folder_is_noticed(saved):
         load_state(path)
 
 
-META = {'task': 1, 'classes': []}
+META = {'task': 1, 'classes': [], 'digest': '', 'origin': {}}
 
 
 @pytest.mark.parametrize('state', [
     {}, {'meta': {}, 'state_dict': {}}, {'meta': META}, {'meta': META, 'state_dict': []},
     {'meta': [], 'state_dict': {}}, {'state_dict': {}},
-    {'meta': {'task': '1', 'classes': []}, 'state_dict': {}}, {'meta': {'task': 1, 'classes': 'a'}, 'state_dict': {}},
+    {'meta': META | {'task': '1'}, 'state_dict': {}}, {'meta': META | {'classes': 'a'}, 'state_dict': {}},
+    {'meta': META | {'digest': 1}, 'state_dict': {}}, {'meta': META | {'origin': None}, 'state_dict': {}},
     {'meta': META, 'state_dict': {'a': 1.}}, {'meta': META, 'state_dict': {1: torch.zeros(1)}}], ids=str)
 def test_other_files_of_tensors_are_no_weights_of_a_task(tmp_path, state):
     save_state(tmp_path / 'a.pth', state)
@@ -140,3 +150,20 @@ def test_a_list_and_a_missing_file_are_refused(tmp_path):
         load_state(tmp_path / 'list.pth')
     with pytest.raises(InputError, match=r'none\.pth are missing'):
         load_state(tmp_path / 'none.pth')
+
+
+def test_what_weights_are_of_and_from(tmp_path):
+    checksums = []
+    for name, value in (('a', 1.), ('b', 1.), ('c', 2.)):
+        save_weights(tmp_path / name, {'x': torch.full((2, ), value)}, ['cat'], 0, {'images': name})
+        checksums.append(load_weights(tmp_path / name, ['cat'], 0)[1])
+        assert load_state(tmp_path / name)['meta']['origin'] == {'images': name}
+    assert checksums[0] == checksums[1] != checksums[2]
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_none_is_found_wherever_it_is(value):
+    state = {'a': {'b': [torch.ones(2), torch.tensor([1, 2])], 'c': torch.zeros(2)}, 'lr': .1, 'none': None}
+    assert not_finite(state) is None
+    state['a']['b'][0][1] = value
+    assert not_finite(state) == 'a.b.0'

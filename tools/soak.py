@@ -137,6 +137,10 @@ def disturb(run: Run, aim: str | None, delay: float) -> dict | None:
 def soak(out: Path, num_kills: int) -> dict:
     """Spend the kills on as many runs as they need; returns what happened."""
     runs = out / 'runs'
+    foreign = [path.name for path in runs.glob('*') if not path.name.startswith(('run_', 'undisturbed'))]
+    if foreign or (runs.exists() and not runs.is_dir()):
+        raise InputError(f'{runs} holds {foreign[0] if foreign else "a file"}, which is not of a soak, and would be '
+                         'removed; choose another --out')
     shutil.rmtree(runs, ignore_errors=True)
     runs.mkdir(parents=True)
     begin = time.monotonic()

@@ -1,4 +1,5 @@
 """Train all tasks of a scenario: python tools/train.py configs/ssul/voc_15-1.py."""
+import os
 import re
 import shlex
 import sys
@@ -36,19 +37,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     cfg = cli.configured(args)
     if args.seed is not None:
-        cfg.randomness.seed = args.seed
+        cfg.randomness = dict(cfg.randomness, seed=args.seed)
     if args.amp:
         cfg.optim_wrapper.type = mixed_precision_wrapper()
     cfg.trust_pickled_weights = args.trust_pickled_weights
-    document = run_scenario(cfg, parse_tasks(args.tasks) if args.tasks else None, args.resume)
+    document = run_scenario(cfg, None if args.tasks is None else parse_tasks(args.tasks), args.resume)
     if cli.is_main_process():
         print(scenario_table(document))
 
 
 def resume_command() -> str:
     """This command with --resume."""
-    arguments = [argument for argument in sys.argv if argument != '--resume']
-    return shlex.join(['python', *arguments, '--resume'])
+    # A launcher's script hands down its own command.
+    command = shlex.split(os.environ.get('SCRIPT', '')) or ['python', *sys.argv]
+    return shlex.join([*(part for part in command if part != '--resume'), '--resume'])
 
 
 if __name__ == '__main__':

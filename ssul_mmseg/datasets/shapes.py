@@ -69,7 +69,7 @@ def make_shapes(root: str | Path, seed: int = 0, num_train: int = NUM_TRAIN, num
                 size: int = SIZE) -> None:
     """Make the data set in a folder, whole or not at all; where it is whole already, do nothing.
 
-    A data set made with other arguments, or one that lacks files, is made again. Several processes may call this at
+    A data set that lacks files, or of another version of the drawing, is made again. Several processes may call this at
     the same time: one makes the data set, the others wait for it.
 
     Args:
@@ -80,8 +80,8 @@ def make_shapes(root: str | Path, seed: int = 0, num_train: int = NUM_TRAIN, num
         size: height and width of the images in pixels, at least 48.
 
     Raises:
-        InputError: an argument is out of range, the folder holds files that are not of this data set, or the disk is
-            full or cannot be written to.
+        InputError: an argument is out of range, the folder holds files that are not of this data set or one made with
+            other arguments, or the disk is full or cannot be written to.
     """
     for name, value, least in (('seed', seed, 0), ('num_train', num_train, 1), ('num_test', num_test, 1),
                                ('size', size, SMALLEST_SIZE)):
@@ -97,6 +97,7 @@ def make_shapes(root: str | Path, seed: int = 0, num_train: int = NUM_TRAIN, num
             if _is_whole(place, parameters):
                 return
             _refuse_foreign(place)
+            _refuse_other_arguments(place, parameters)
             with tempfile.TemporaryDirectory(prefix=f'.{place.name}.', dir=place.parent) as temporary:
                 new, old = Path(temporary, 'new'), Path(temporary, 'old')
                 _write(new, parameters)
@@ -156,6 +157,20 @@ def _refuse_foreign(root: Path) -> None:
     if foreign:
         raise InputError(f'{root} holds {foreign[0]!r}, which is not of the data set shapes, and is left as it is; '
                          'move it away or set data_root of ShapesDataset to a new folder')
+
+
+def _refuse_other_arguments(root: Path, parameters: dict) -> None:
+    """Refuse to replace a data set that another run, or the other split, may be using."""
+    try:
+        made = read_json(root / MARKER)
+    except InputError:
+        return  # none, or a torn one
+    if not isinstance(made, dict) or made.get('version') != parameters['version']:
+        return
+    differing = [f'{key} {made.get(key)}, not {value}' for key, value in parameters.items() if made.get(key) != value]
+    if differing:
+        raise InputError(f'{root} holds the data set shapes with {"; ".join(differing)}, and is left as it is; set '
+                         'data_root to another folder, and give both splits the same arguments')
 
 
 def _write(root: Path, parameters: dict) -> None:

@@ -1,6 +1,7 @@
 """The images of one task, with the labels that the task shows."""
 import os
 import random
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from mmseg.registry import DATASETS
 from torch.utils.data import Dataset
 
 from ..errors import InputError
+from ..files import digest
 from ..memory import ExemplarMemory
 from ..tasks import BACKGROUND, IGNORE, MAX_CLASSES, Scenario, check_setting
 from .class_index import ClassIndex
@@ -64,6 +66,7 @@ class TaskDataset(Dataset):
         self.saliency_dir = saliency_dir
         self.test_mode = test_mode
         self.source = build_source(dataset, test_mode)
+        self._check_names()
         names = class_names(self.source)
         if len(names) != self.scenario.num_classes:
             raise InputError(f'the scenario is about {self.scenario.num_classes} classes, but {dataset["type"]} has '
@@ -99,6 +102,13 @@ class TaskDataset(Dataset):
     def _paths(self, key: str) -> list[str]:
         """One path of every image of the data set."""
         return [self.source.get_data_info(i)[key] for i in range(len(self.source))]
+
+    def _check_names(self) -> None:
+        """Refuse an image that is named twice."""
+        repeated = [path for path, count in Counter(self._paths('img_path')).items() if count > 1]
+        if repeated:
+            raise InputError(f'image {repeated[0]} is named twice in {self.source.ann_file or "the data set"} '
+                             f'({len(repeated)} such images); name it once')
 
     def _check_values(self) -> None:
         """Refuse masks that hold values of no class."""
@@ -167,6 +177,11 @@ class TaskDataset(Dataset):
             for label in self.scenario.tasks[self.task]
         }
 
+    def digest(self) -> str:
+        """Checksum of the images in their order, with the labels that each shows."""
+        return digest('\n'.join(f'{self.image_id(image)} {labels.start} {labels.stop}'
+                                for image, labels in self._samples).encode())
+
     def __len__(self) -> int:
         return len(self._samples)
 
@@ -199,6 +214,7 @@ def build_source(config: dict, test_mode: bool) -> Dataset:
     """
     root = config.get('data_root') or ''
     empty = f'{config["type"]} in {root!r} holds no image; put the data there (see "Data" in README.md)'
+    _check_list(config)
     try:
         source = DATASETS.build({**config, 'test_mode': test_mode})
     except (FileNotFoundError, NotADirectoryError, AssertionError) as error:
@@ -210,6 +226,20 @@ def build_source(config: dict, test_mode: bool) -> Dataset:
     if not len(source):
         raise InputError(empty)
     return source
+
+
+def _check_list(config: dict) -> None:
+    """Refuse an image list that mmseg would misread: a folder, which it takes for no list, or other bytes than text."""
+    if not config.get('ann_file'):
+        return
+    path = Path(config.get('data_root') or '', config['ann_file'])
+    try:
+        path.read_text(encoding='utf-8')
+    except FileNotFoundError:
+        return  # told with the data root
+    except (OSError, ValueError) as error:
+        fault = getattr(error, 'strerror', None) or 'it is not UTF-8 text'
+        raise InputError(f'image list {path} cannot be read ({fault}); give a text file with a name a line') from error
 
 
 def _has_background(source: Dataset) -> bool:
