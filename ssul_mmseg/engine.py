@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, get_world_size, is_distributed, is_main_process
 from mmengine.runner import Runner
-from mmseg.registry import DATASETS, METRICS
+from mmseg.registry import DATASETS, METRICS, MODELS
 
 from .errors import InputError, machine_faults_told
 from .features import check_cache
@@ -290,6 +290,8 @@ def _prepare(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
     for task in tasks:
         config = task_config(cfg, task)
         DATASETS.build({**config.train_dataloader.dataset, 'memory': None})[0]
+        with torch.device('meta'):  # without its numbers a network is built at once
+            MODELS.build(config.model)
     DATASETS.build(config.test_dataloader.dataset)[0]
     record_run(cfg)
 

@@ -16,6 +16,8 @@ from .tasks import BACKGROUND, IGNORE, UNKNOWN
 DEEP_MODES = ('I', 'F')
 """How Pillow's modes of more than 8 bits a channel begin."""
 SALIENCY = ('map', 'ground_truth', 'all')
+REMEDY = ('save the map of any salient-object detector there as an 8-bit PNG with one channel (non-zero: salient), or '
+          'set saliency=ground_truth, or saliency=None for no unknown pixels')
 
 
 @TRANSFORMS.register_module()
@@ -101,17 +103,19 @@ class LabelAugmentation(BaseTransform):
         return results
 
     @staticmethod
-    def _salient(results: dict) -> np.ndarray:
+    def check(path: str) -> None:
+        """Raise an :class:`InputError` if there is no saliency map."""
+        if not Path(path).is_file():
+            raise InputError(f'saliency map {path} is missing; {REMEDY}')
+
+    def _salient(self, results: dict) -> np.ndarray:
         """Bool (H, W) from the saliency map's file."""
         path = results['saliency_path']
-        remedy = ('save the map of any salient-object detector there as an 8-bit PNG with one channel (non-zero: '
-                  'salient), or set saliency=ground_truth')
-        if not Path(path).is_file():
-            raise InputError(f'saliency map {path} is missing; {remedy}')
+        self.check(path)
         salient = read_mask(path, 'saliency map') > 0
         if salient.shape != results['gt_seg_map'].shape:
             raise InputError(f'saliency map {path} is {salient.shape[1]} x {salient.shape[0]} pixels, but its image is '
-                             f'{results["gt_seg_map"].shape[1]} x {results["gt_seg_map"].shape[0]}; {remedy}')
+                             f'{results["gt_seg_map"].shape[1]} x {results["gt_seg_map"].shape[0]}; {REMEDY}')
         return salient
 
     def __repr__(self) -> str:

@@ -63,12 +63,51 @@ def test_ablations_run(tree, tmp_path, options):
     ({'memory.selection': 'balanced'}, 'memory.selection'), ({'memory.size': 0}, 'memory.size'),
     ({'memory.labels': 'Seen'}, 'memory.labels'), ({'feature_cache': dict(views=0)}, 'feature_cache.views'),
     ({'feature_cache': dict(location='gpu')}, 'feature_cache.location'), ({'train_dataloader.batch_size': 1}, 'batch'),
-    ({'model.decode_head.unknown': False}, 'model.weight_transfer'),
+    ({'model.decode_head.unknown': False}, 'model.weight_transfer'), ({'incremental.model.tau': 7}, 'model.tau'),
 ], ids=str)
 def test_what_only_later_tasks_need_is_checked_before_the_first(tree, tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         run_scenario(tiny_config(tree, tmp_path, 'configs/ssul/voc_15-1_m.py', **TWO_TASKS, **options))
     assert not list(tmp_path.rglob('*.pth'))
+
+
+@pytest.mark.parametrize('name, harm, message', [
+    ('SegmentationClassAug/2007_000007.png', lambda path: path.unlink(), 'mask .*2007_000007.png is missing'),
+    ('SegmentationClassAug/2007_000007.png', lambda path: path.write_bytes(b'torn'), '2007_000007.png'),
+    ('JPEGImages/2007_000007.jpg', lambda path: path.unlink(), 'image .*2007_000007.jpg is missing'),
+    ('SaliencyMap/2007_000019.png', lambda path: path.unlink(),
+     r'saliency map .*2007_000019.png is missing; .*set saliency=ground_truth'),
+    ('ImageSets/Segmentation/val.txt', lambda path: path.write_text('2007_000001\n2007_000001\n'), 'named twice'),
+    ('ImageSets/Segmentation/val.txt', lambda path: path.write_bytes(b'\xff\xfe'), r'val\.txt cannot be read'),
+])
+def test_missing_and_damaged_files_of_later_tasks_and_of_the_test_are_found_before_training(
+        tmp_path, name, harm, message):
+    root = voc_tree(tmp_path / 'voc', 24)
+    harm(root / name)
+    with pytest.raises(InputError, match=message):
+        run_scenario(tiny_config(root, tmp_path / 'work', **TWO_TASKS))
+    assert not list((tmp_path / 'work').glob('task_*/*.pth')) and not (tmp_path / 'work/run.json').exists()
+
+
+def test_a_list_that_is_a_folder_is_refused(tree, tmp_path):
+    options = {'train_dataloader.dataset.dataset.ann_file': 'ImageSets/Segmentation'}
+    with pytest.raises(InputError, match=r'ImageSets/Segmentation cannot be read \(Is a directory\)'):
+        run_scenario(tiny_config(tree, tmp_path, **TWO_TASKS, **options))
+
+
+@pytest.mark.parametrize('options', [{'model.decode_head.in_channels': 7}, {'model.decode_head.in_index': 9}], ids=str)
+def test_a_network_whose_sizes_do_not_go_together_is_told(tree, tmp_path, options):
+    with pytest.raises(InputError, match=r'the first step of task_0 failed|cannot be used'):
+        run_scenario(tiny_config(tree, tmp_path, **TWO_TASKS, **options))
+
+
+@pytest.mark.parametrize('options, message', [
+    ({'test_evaluator.type': 'IoUMetric'}, r'test_evaluator\.type is IoUMetric'),
+    ({'memory': dict(labels='stored')}, r'memory\.size is not set'),
+])
+def test_results_and_memory_need_what_makes_them(tree, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        run_scenario(tiny_config(tree, tmp_path, **TWO_TASKS, **options))
 
 
 def test_the_memory_may_grow_from_a_task_learned_before(tree, tmp_path):

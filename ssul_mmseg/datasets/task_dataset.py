@@ -74,20 +74,20 @@ class TaskDataset(Dataset):
         self.label_table = label_table(self.source, self.scenario)
         self.metainfo = self._metainfo(names)
         self.pipeline = Compose(pipeline)
+        self.index = ClassIndex.load(self._paths('seg_map_path'), index_file(index_cache, self.source))
+        self._check_values()
         if test_mode:
             every_class = range(1, self.scenario.num_classes + 1)
             self._samples = [(i, every_class) for i in range(len(self.source))]
             self.num_new = self.num_exemplars = 0
-            self._check_files('img_path', 'seg_map_path')
+            self._check_files()
             return
-        self.index = ClassIndex.load(self._paths('seg_map_path'), index_file(index_cache, self.source))
-        self._check_values()
         new = self._task_images()
         exemplars = self._exemplars(memory, memory_labels)
         labelled = self.scenario.labelled(task, setting)
         self._samples = [(i, labelled) for i in new] + exemplars
         self.num_new, self.num_exemplars = len(new), len(exemplars)
-        self._check_files('img_path')
+        self._check_files()
 
     def _metainfo(self, names: Sequence[str]) -> dict:
         """Class names and colours by label, background first, and whether a pixel can be background at all."""
@@ -151,19 +151,24 @@ class TaskDataset(Dataset):
             exemplars.append((places[exemplar.image], shown))
         return exemplars
 
-    def _check_files(self, *keys: str) -> None:
-        """Find a missing image or mask before it is loaded; the class index has found missing training masks."""
+    def _check_files(self) -> None:
+        """Find a missing image or saliency map before training does; the class index has read every mask."""
+        maps = [transform for transform in self.pipeline.transforms if getattr(transform, 'saliency', None) == 'map']
         for image, _ in self._samples:
-            info = self.source.get_data_info(image)
-            for key in keys:
-                if not os.path.isfile(info[key]):
-                    kind = 'image' if key == 'img_path' else 'mask'
-                    raise InputError(f'{kind} {info[key]} is missing; restore it or remove it from the image list')
+            path = self.source.get_data_info(image)['img_path']
+            if not os.path.isfile(path):
+                raise InputError(f'image {path} is missing; restore it or remove it from the image list')
+            for transform in maps:
+                transform.check(self.saliency_path(image))
 
     def image_id(self, image: int) -> str:
         """Name of an image that does not depend on where the data lie: its path below the image folder."""
         path = self.source.get_data_info(image)['img_path']
         return Path(os.path.relpath(path, self.source.data_prefix['img_path'])).as_posix()
+
+    def saliency_path(self, image: int) -> str:
+        """Where an image's saliency map lies."""
+        return str(Path(self.source.data_root or '', self.saliency_dir, Path(self.image_id(image)).with_suffix('.png')))
 
     def image_at(self, position: int) -> int:
         """Index into the source of the image at a position of this data set."""
@@ -199,10 +204,7 @@ class TaskDataset(Dataset):
             np.random.seed(seed)
         image, labelled = self._samples[position]
         results = self.source.get_data_info(image)
-        name = Path(self.image_id(image)).with_suffix('.png')
-        results.update(
-            label_table=self.label_table, labelled=labelled,
-            saliency_path=str(Path(self.source.data_root or '', self.saliency_dir, name)))
+        results.update(label_table=self.label_table, labelled=labelled, saliency_path=self.saliency_path(image))
         return self.pipeline(results)
 
 

@@ -1,5 +1,6 @@
 """The DeepLab-v3 head of a network that learns classes task by task."""
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -76,7 +77,7 @@ class IncrementalASPPHead(ASPPHead):
         if unknown:
             widths['unknown'] = 1
         self.classifiers = nn.ModuleDict({name: self._classifier(classifier, n) for name, n in widths.items()})
-        starts = torch.tensor([0, *widths.values()]).cumsum(0).tolist()
+        starts = [0, *accumulate(widths.values())]
         self._channels = {name: range(a, b) for name, a, b in zip(widths, starts, starts[1:], strict=False)}
         self._label_table = torch.full((256, ), IGNORED)
         self._label_table[:self.num_seen + 1] = torch.arange(self.num_seen + 1)[:256]
