@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, get_world_size, is_distributed, is_main_process
-from mmengine.runner import Runner
 from mmseg.registry import DATASETS, METRICS
+from torch import nn
 
 from .errors import InputError, machine_faults_told
 from .features import check_cache
@@ -103,7 +103,7 @@ def task_config(cfg: Config, task: int) -> Config:
         # Workers that outlive an epoch need to exist.
         loader.persistent_workers = loader.num_workers > 0 and loader.get('persistent_workers', False)
 
-    classes = _class_names(cfg)
+    classes = metainfo_of(cfg)['classes']
     evaluator = cfg.get('test_evaluator') or dict(type='IncrementalIoUMetric')
     if not issubclass(METRICS.get(evaluator['type']) or object, IncrementalIoUMetric):
         raise InputError(f'test_evaluator.type is {evaluator["type"]}, but the results are those of '
@@ -123,9 +123,9 @@ def task_config(cfg: Config, task: int) -> Config:
     return cfg
 
 
-def _class_names(cfg: Config) -> tuple[str, ...]:
-    """Class names by label, background first, from the data set of a task's config."""
-    return DATASETS.build(cfg.test_dataloader.dataset).metainfo['classes']
+def metainfo_of(cfg: Config) -> dict:
+    """Class names and colours by label, background first, from the test data of a task's config."""
+    return DATASETS.build(cfg.test_dataloader.dataset).metainfo
 
 
 def _replace_values(config: Any, key: str, old: str, new: str) -> None:
@@ -201,14 +201,14 @@ def run_task(cfg: Config, task: int) -> None:
     barrier()
 
 
-def load_task_weights(runner: Runner, cfg: Config, task: int) -> None:
-    """Load a learned task's weights into a runner's model."""
-    classes = _class_names(cfg)
+def load_task_weights(model: nn.Module, cfg: Config, task: int) -> None:
+    """Load a learned task's weights into the model of the task's config."""
+    classes = metainfo_of(cfg)['classes']
     scenario = scenario_of(cfg)
     path = Path(cfg.work_dir) / WEIGHTS
     weights = load_weights(path, [classes[label] for label in scenario.seen(task)], task)
     try:
-        bare(runner.model).load_state_dict(weights)
+        bare(model).load_state_dict(weights)
     except RuntimeError as error:
         raise InputError(f'{path} does not fit the network of the config {cfg.filename}; give the config that was '
                          'trained') from error
@@ -218,6 +218,21 @@ def learned_tasks(cfg: Config) -> list[int]:
     """Tasks of which the work dir holds weights."""
     tasks = range(len(scenario_of(cfg).tasks))
     return [task for task in tasks if (task_dir(cfg.work_dir, task) / WEIGHTS).is_file()]
+
+
+def learned_task(cfg: Config, task: int | None) -> int:
+    """A task of which the work dir holds weights: the one asked for, or by default the last.
+
+    Raises:
+        InputError: it is not learned, or none is.
+    """
+    tasks = learned_tasks(cfg)
+    if not tasks:
+        raise InputError(f'there is no learned task in {cfg.work_dir}; train one with tools/train.py')
+    if task is not None and scenario_of(cfg).check_task(task) not in tasks:
+        raise InputError(f'task {task} is not learned in {cfg.work_dir}, which holds {", ".join(map(str, tasks))}; '
+                         'choose one of them, or train it with tools/train.py')
+    return tasks[-1] if task is None else task
 
 
 def test_task(cfg: Config, task: int) -> dict:
@@ -236,7 +251,7 @@ def test_task(cfg: Config, task: int) -> dict:
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] == 'ProgressHook']
     with machine_faults_told(cfg.work_dir):
         runner = task_runner(cfg)
-        load_task_weights(runner, cfg, task)
+        load_task_weights(runner.model, cfg, task)
         return runner.test()
 
 

@@ -29,6 +29,7 @@ ALLOWED = {
     'benchmark': {'tasks', 'datasets', 'models', 'methods', 'features', 'metrics'},
     'processes': set(),
     'runner': {'processes', 'weights'},
+    'prediction': {'tasks', 'engine', 'runner', 'transforms'},
     'engine': {'tasks', 'features', 'hooks', 'metrics', 'report', 'resume', 'weights', 'loops', 'processes', 'runner'},
 }
 METHODS = [path.stem for path in (PACKAGE / 'methods').glob('*.py') if path.stem != '__init__']
