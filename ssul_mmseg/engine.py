@@ -104,6 +104,7 @@ def task_config(cfg: Config, task: int) -> Config:
         loader.persistent_workers = loader.num_workers > 0 and loader.get('persistent_workers', False)
 
     classes = metainfo_of(cfg)['classes']
+    check_classes(work_dir, scenario, classes, cfg.filename)
     evaluator = cfg.get('test_evaluator') or dict(type='IncrementalIoUMetric')
     if not issubclass(METRICS.get(evaluator['type']) or object, IncrementalIoUMetric):
         raise InputError(f'test_evaluator.type is {evaluator["type"]}, but the results are those of '
@@ -135,6 +136,28 @@ def _replace_values(config: Any, key: str, old: str, new: str) -> None:
         config[key] = new
     for child in children:
         _replace_values(child, key, old, new)
+
+
+def check_classes(work_dir: str, scenario: Scenario, classes: Sequence[str], config: str | None) -> None:
+    """Refuse a work dir that was trained on other classes, or in another order, than the config has.
+
+    Args:
+        work_dir: of the scenario.
+        scenario: the config's scenario.
+        classes: the config's class names by label, background first.
+        config: the config's file.
+    """
+    for task, labels in enumerate(scenario.tasks):
+        path = task_dir(work_dir, task) / RESULT
+        try:
+            trained = read_entry(path, task)['classes'] if path.is_file() else None
+        except InputError:
+            continue  # a damaged file is told where its values are needed
+        here = [classes[label] for label in labels]
+        if trained not in (None, here):
+            raise InputError(f'task {task} in {work_dir} was trained on the classes {", ".join(trained)}, but the '
+                             f'config {config} has {", ".join(here)}; give the config that was trained, or choose '
+                             'another work dir')
 
 
 def learned_iou(work_dir: str, scenario: Scenario, task: int, classes: Sequence[str]) -> dict[str, float | None]:
@@ -211,7 +234,7 @@ def load_task_weights(model: nn.Module, cfg: Config, task: int) -> None:
         bare(model).load_state_dict(weights)
     except RuntimeError as error:
         raise InputError(f'{path} does not fit the network of the config {cfg.filename}; give the config that was '
-                         'trained') from error
+                         'trained, with its --cfg-options') from error
 
 
 def learned_tasks(cfg: Config) -> list[int]:

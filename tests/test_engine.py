@@ -139,6 +139,19 @@ def test_a_checkpoint_of_another_class_order_is_refused(tree, tmp_path):
         run_scenario(other, range(1, 2))
 
 
+@pytest.mark.parametrize('options', [{'scenario.name': '15-5'}, {'scenario.order': [20, *range(2, 20), 1]}], ids=str)
+def test_a_config_of_other_classes_than_the_work_dir_was_trained_on_is_told(tree, tmp_path, options):
+    run_scenario(tiny_config(tree, tmp_path / 'a', **TWO_TASKS), range(1))
+    other = tiny_config(tree, tmp_path / 'b', **{**TWO_TASKS, **options})
+    (tmp_path / 'b').mkdir()
+    (tmp_path / 'b/task_0').symlink_to(tmp_path / 'a/task_0')
+    for use in (lambda: run_scenario(other, range(1, 2)), lambda: evaluate_task(other, 0)):
+        with pytest.raises(InputError, match=r'task 0 in .* was trained on the classes aeroplane, .*, but the config '
+                                             r'.*voc_15-1\.py has .*; give the config that was trained'):
+            use()
+    assert (tmp_path / 'a/task_0/result.json').is_file()
+
+
 def test_a_moved_frozen_tensor_is_noticed(tree, tmp_path, monkeypatch):
     from ssul_mmseg.methods import SSUL
     cfg = tiny_config(tree, tmp_path, **TWO_TASKS)
