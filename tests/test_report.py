@@ -172,7 +172,7 @@ def test_compare_refuses_what_would_mislead(save):
     path = save(document())
     with pytest.raises(InputError, match='second run of SSUL-M on shapes 4-1 overlapped with seed 0'):
         compare([path, path])
-    with pytest.raises(InputError, match=r'half\.json has not learned all tasks'):
+    with pytest.raises(InputError, match='none of the runs is finished'):
         compare([save(document(finished=False), 'half.json')])
     with pytest.raises(InputError, match='nothing to compare'):
         compare([])
@@ -187,8 +187,26 @@ def test_compare_averages_only_what_differs_in_the_seed(save, tmp_path):
         return folder
     runs = [run(0, **{'model.freeze': True, 'a.data_root': 'x'}), run(1, **{'model.freeze': True, 'a.data_root': 'y'})]
     assert '±' in compare(runs)
-    with pytest.raises(InputError, match=r'run_2 differs from the other runs of SSUL-M .* \(model\.freeze\)'):
+    with pytest.raises(InputError, match=r'run_0 and .*run_2 are both called SSUL-M, .* \(model\.freeze\); .*method='):
         compare([*runs, run(2, **{'model.freeze': False})])
+
+
+def test_variants_with_the_same_seed_are_told_by_what_differs(tmp_path):
+    for name, tau in (('a', .7), ('b', .5)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'run.json').write_text(json.dumps({'model.tau': tau}))
+        (tmp_path / name / 'results.json').write_text(json.dumps(document()))
+    with pytest.raises(InputError, match=r'a and .*b are both called SSUL-M, .* \(model\.tau\); .*method=NAME'):
+        compare([tmp_path / 'a', tmp_path / 'b'])
+
+
+def test_runs_without_results_are_left_out_with_a_line_each(save, tmp_path, capfd):
+    (tmp_path / 'begun').mkdir()
+    paths = [save(document()), tmp_path / 'begun', save(document(finished=False), 'half.json')]
+    assert compare(paths) == compare(paths[:1])
+    first, second = capfd.readouterr().err.splitlines()
+    assert 'begun holds no results.json; it is left out' in first
+    assert 'half.json has not learned all tasks; it is left out' in second
 
 
 @pytest.mark.parametrize(('place', 'expected'), [

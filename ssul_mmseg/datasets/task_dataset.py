@@ -133,8 +133,8 @@ class TaskDataset(Dataset):
         found = ', '.join(map(str, np.flatnonzero(self.index.counts())))
         raise InputError(
             f'task {self.task} ({names}) has no image: no mask holds the value{"s" * (len(values) > 1)} '
-            f'{", ".join(map(str, values))}, which stand{"s" * (len(values) == 1)} for {names}; the masks hold {found}: '
-            'correct the masks, or the names and the order of the classes')
+            f'{", ".join(map(str, values))}, which stand{"s" * (len(values) == 1)} for {names}; the masks hold '
+            f'{found}: correct the masks, or the names and the order of the classes')
 
     def _exemplars(self, manifest: str | None, memory_labels: str) -> list[tuple[int, range]]:
         """Exemplars of a manifest as indices into the source, each with the labels it shows."""
