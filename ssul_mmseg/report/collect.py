@@ -1,13 +1,11 @@
 """Result files: one entry per task, one document per run, several runs side by side."""
 import json
-import logging
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
-
-from mmengine.logging import print_log
 
 from ..errors import InputError
 from ..files import RUN, read_json
@@ -179,7 +177,7 @@ def compare(paths: Sequence[str | Path]) -> str:
     """Markdown tables of runs, one per data set, scenario, setting and class order, the paper's numbers beside.
 
     Runs that differ in the seed alone are averaged, with their spread. The paper's numbers are of the data sets' own
-    class order. Runs that are not finished are left out, with a warning each.
+    class order. Runs that are not finished are left out, with a line each on the error stream.
 
     Args:
         paths: what :func:`read_results` reads, one per run.
@@ -194,7 +192,7 @@ def compare(paths: Sequence[str | Path]) -> str:
     for path in paths:
         fault = unfinished(path)
         if fault:
-            print_log(f'{fault}; it is left out', logger='current', level=logging.WARNING)
+            print(f'warning: {fault}; it is left out', file=sys.stderr)
             continue
         document = read_results(path)
         method, seed = document['method'], document['seed']
