@@ -283,14 +283,18 @@ def method_name(cfg: Config) -> str:
     return cfg.method if not cfg.get('memory') or cfg.method.endswith('-M') else f'{cfg.method}-M'
 
 
+def document_of(cfg: Config, entries: Sequence[dict]) -> dict:
+    """The results document of the config's run with the entries of some of its tasks."""
+    return results_document(
+        config=str(cfg.filename), dataset=cfg.dataset_name, scenario=scenario_of(cfg),
+        setting=cfg.scenario.get('setting', 'overlapped'), method=method_name(cfg), seed=cfg.randomness.seed,
+        tasks=entries)
+
+
 def write_results(cfg: Config) -> dict:
     """Collect the tasks' results into results.json and results.md; returns the document."""
-    scenario = scenario_of(cfg)
-    paths = {task: task_dir(cfg.work_dir, task) / RESULT for task in range(len(scenario.tasks))}
-    document = results_document(
-        config=str(cfg.filename), dataset=cfg.dataset_name, scenario=scenario,
-        setting=cfg.scenario.get('setting', 'overlapped'), method=method_name(cfg), seed=cfg.randomness.seed,
-        tasks=[read_entry(path, task) for task, path in paths.items() if path.is_file()])
+    paths = {task: task_dir(cfg.work_dir, task) / RESULT for task in range(len(scenario_of(cfg).tasks))}
+    document = document_of(cfg, [read_entry(path, task) for task, path in paths.items() if path.is_file()])
     write_json(Path(cfg.work_dir) / 'results.json', document)
     write_text(Path(cfg.work_dir) / 'results.md', scenario_table(document))
     return document

@@ -1,10 +1,11 @@
 """Whole runs on a few tiny images."""
 import json
+import runpy
 
 import pytest
 import torch
 from PIL import Image
-from tiny import ROOT, tiny_config, voc_tree
+from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
 from ssul_mmseg.engine import learned_tasks, run_scenario, task_config, test_task
 from ssul_mmseg.errors import InputError
@@ -107,6 +108,23 @@ def test_tasks_can_be_run_one_by_one(tree, tmp_path):
     metrics = evaluate_task(parts, 1)
     final = json.loads((tmp_path / 'parts/results.json').read_text())['final']
     assert metrics['mIoU_all'] == pytest.approx(final['all'])
+
+
+def test_the_tool_prints_the_table_of_a_task_or_its_metrics(tree, tmp_path, capsys):
+    run_scenario(tiny_config(tree, tmp_path, **TWO_TASKS), range(1))
+    main = runpy.run_path(str(ROOT / 'tools/test.py'))['main']
+    options = {**tiny_options(tree), **TWO_TASKS}
+    arguments = [str(ROOT / 'configs/ssul/voc_15-1.py'), str(tmp_path), '--cfg-options',
+                 *(f'{key}={value}'.replace(' ', '') for key, value in options.items())]
+    capsys.readouterr()
+    main(arguments)
+    table = capsys.readouterr().out
+    assert table.startswith('SSUL on VOC 19-1, overlapped, seed 0, task 0: mIoU in percent\n\n|') and '| aero' in table
+    main(['--json', *arguments])
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics['task'] == 0 and f'{metrics["mIoU_all"]:.2f}' in table
+    with pytest.raises(InputError, match=r'task 1 is not learned in .*, which holds 0'):
+        main(['--task', '1', *arguments])
 
 
 def test_another_seed_gives_another_result(tree, tmp_path):

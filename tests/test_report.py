@@ -6,7 +6,7 @@ from tiny import ROOT
 
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.report.collect import compare, paper_numbers, read_results, results_document, task_entry
-from ssul_mmseg.report.tables import class_list, comparison_table, number, scenario_table, spread, table
+from ssul_mmseg.report.tables import class_list, comparison_table, number, scenario_table, spread, table, task_table
 from ssul_mmseg.tasks import Scenario
 
 SCENARIO = Scenario('4-1', 5)
@@ -115,6 +115,8 @@ SSUL-M on shapes 4-1, overlapped, seed 0: mIoU in percent
 | 0    | circle, square, star and 1 more |    600 |      0 | 80.00 |   n/a | 80.00 |        n/a |    1.50 |
 | 1    | cross                           |    150 |     20 | 77.12 | 41.50 | 71.19 |       3.60 |    0.20 |
 
+Forgetting: points lost since a class was learned, the mean over the old classes; negative is a gain.
+
 IoU in percent after task 1:
 
 | class      |    IoU | class  |   IoU | class  |   IoU | class | IoU |
@@ -122,6 +124,38 @@ IoU in percent after task 1:
 | background | 100.00 | circle | 90.00 | square | 80.00 | star  | n/a |
 | ring       |  57.50 | cross  | 41.50 |        |       |       |     |
 '''
+
+
+def test_a_base_of_background_alone_is_said_to_be_so():
+    content = document()
+    assert 'background alone' not in scenario_table(content)
+    content['tasks'][1]['mIoU_no_background']['base'] = None
+    assert 'Base of task 1 is of background alone: the test masks show no base class.' in scenario_table(content)
+    content['tasks'][0]['mIoU_no_background']['base'] = None
+    assert 'Base of tasks 0, 1 is of background alone' in scenario_table(content)
+    content['tasks'][1]['mIoU']['base'] = content['tasks'][0]['mIoU']['base'] = None  # dense data
+    assert 'background alone' not in scenario_table(content)
+
+
+def test_task_table_exactly():
+    text = task_table(document(), 1, LAST)
+    assert text == '''\
+SSUL-M on shapes 4-1, overlapped, seed 0, task 1: mIoU in percent
+
+|  base |   new |   all | forgetting |
+|------:|------:|------:|-----------:|
+| 77.12 | 41.50 | 71.19 |       3.60 |
+
+Forgetting: points lost since a class was learned, the mean over the old classes; negative is a gain.
+
+IoU in percent:
+
+| class      |    IoU | class  |   IoU | class  |   IoU | class | IoU |
+|------------|-------:|--------|------:|--------|------:|-------|----:|
+| background | 100.00 | circle | 90.00 | square | 80.00 | star  | n/a |
+| ring       |  57.50 | cross  | 41.50 |        |       |       |     |
+'''
+    assert '\n\nBase is of background alone' in task_table(document(), 1, LAST | dict(mIoU_base_no_background=None))
 
 
 def test_scenario_table_before_any_task():
