@@ -17,7 +17,8 @@ from mmengine.dist import init_dist, is_distributed, is_main_process
 from .errors import InputError
 from .options import read_config
 
-__all__ = ['Parser', 'add_common_arguments', 'configured', 'default_work_dir', 'is_main_process', 'run']
+__all__ = ['Parser', 'add_common_arguments', 'add_config_options', 'configured', 'default_work_dir',
+           'is_main_process', 'run']
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 # A process may wait long: for the scan of a million masks. Launchers end those that wait for a dead one.
@@ -54,10 +55,15 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f'error: {message}; see {self.prog} --help\n')
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of every tool that runs a config."""
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that changes values of the config."""
     parser.add_argument('--cfg-options', nargs='+', action=Options, default={}, metavar='KEY=VALUE',
                         help='config values to change, such as model.tau=0.8')
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of every tool that runs a config in one or several processes."""
+    add_config_options(parser)
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none',
                         help='how the processes were started; dist_train.sh and slurm_train.sh set it')
     # torch.distributed.launch passes it; torchrun sets LOCAL_RANK.

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, get_world_size, is_distributed, is_main_process
-from mmengine.runner import Runner
 from mmseg.registry import DATASETS, METRICS, MODELS
+from torch import nn
 
 from .errors import InputError, machine_faults_told
 from .features import check_cache
@@ -113,7 +113,8 @@ def task_config(cfg: Config, task: int) -> Config:
         # Workers that outlive an epoch need to exist.
         loader.persistent_workers = loader.num_workers > 0 and loader.get('persistent_workers', False)
 
-    classes = _class_names(cfg)
+    classes = metainfo_of(cfg)['classes']
+    check_classes(work_dir, scenario, classes, cfg.filename)
     evaluator = cfg.get('test_evaluator') or dict(type='IncrementalIoUMetric')
     if not issubclass(METRICS.get(evaluator['type']) or object, IncrementalIoUMetric):
         raise InputError(f'test_evaluator.type is {evaluator["type"]}, but the results are those of '
@@ -133,9 +134,9 @@ def task_config(cfg: Config, task: int) -> Config:
     return cfg
 
 
-def _class_names(cfg: Config) -> tuple[str, ...]:
-    """Class names by label, background first, from the data set of a task's config."""
-    return DATASETS.build(cfg.test_dataloader.dataset).metainfo['classes']
+def metainfo_of(cfg: Config) -> dict:
+    """Class names and colours by label, background first, from the test data of a task's config."""
+    return DATASETS.build(cfg.test_dataloader.dataset).metainfo
 
 
 def _replace_values(config: Any, key: str, old: str, new: str) -> None:
@@ -145,6 +146,28 @@ def _replace_values(config: Any, key: str, old: str, new: str) -> None:
         config[key] = new
     for child in children:
         _replace_values(child, key, old, new)
+
+
+def check_classes(work_dir: str, scenario: Scenario, classes: Sequence[str], config: str | None) -> None:
+    """Refuse a work dir that was trained on other classes, or in another order, than the config has.
+
+    Args:
+        work_dir: of the scenario.
+        scenario: the config's scenario.
+        classes: the config's class names by label, background first.
+        config: the config's file.
+    """
+    for task, labels in enumerate(scenario.tasks):
+        path = task_dir(work_dir, task) / RESULT
+        try:
+            trained = read_entry(path, task)['classes'] if path.is_file() else None
+        except InputError:
+            continue  # a damaged file is told where its values are needed
+        here = [classes[label] for label in labels]
+        if trained not in (None, here):
+            raise InputError(f'task {task} in {work_dir} was trained on the classes {", ".join(trained)}, but the '
+                             f'config {config} has {", ".join(here)}; give the config that was trained, or choose '
+                             'another work dir')
 
 
 def learned_iou(work_dir: str, scenario: Scenario, task: int, classes: Sequence[str]) -> dict[str, float | None]:
@@ -216,23 +239,38 @@ def run_task(cfg: Config, task: int) -> None:
     barrier()
 
 
-def load_task_weights(runner: Runner, cfg: Config, task: int) -> None:
-    """Load a learned task's weights into a runner's model."""
-    classes = _class_names(cfg)
+def load_task_weights(model: nn.Module, cfg: Config, task: int) -> None:
+    """Load a learned task's weights into the model of the task's config."""
+    classes = metainfo_of(cfg)['classes']
     scenario = scenario_of(cfg)
     path = Path(cfg.work_dir) / WEIGHTS
     weights, _ = load_weights(path, [classes[label] for label in scenario.seen(task)], task)
     try:
-        bare(runner.model).load_state_dict(weights)
+        bare(model).load_state_dict(weights)
     except RuntimeError as error:
         raise InputError(f'{path} does not fit the network of the config {cfg.filename}; give the config that was '
-                         'trained') from error
+                         'trained, with its --cfg-options') from error
 
 
 def learned_tasks(cfg: Config) -> list[int]:
     """Tasks of which the work dir holds weights."""
     tasks = range(len(scenario_of(cfg).tasks))
     return [task for task in tasks if (task_dir(cfg.work_dir, task) / WEIGHTS).is_file()]
+
+
+def learned_task(cfg: Config, task: int | None) -> int:
+    """A task of which the work dir holds weights: the one asked for, or by default the last.
+
+    Raises:
+        InputError: it is not learned, or none is.
+    """
+    tasks = learned_tasks(cfg)
+    if not tasks:
+        raise InputError(f'there is no learned task in {cfg.work_dir}; train one with tools/train.py')
+    if task is not None and scenario_of(cfg).check_task(task) not in tasks:
+        raise InputError(f'task {task} is not learned in {cfg.work_dir}, which holds {", ".join(map(str, tasks))}; '
+                         'choose one of them, or train it with tools/train.py')
+    return tasks[-1] if task is None else task
 
 
 def test_task(cfg: Config, task: int) -> dict:
@@ -245,16 +283,13 @@ def test_task(cfg: Config, task: int) -> dict:
     Returns:
         The metrics of ``IncrementalIoUMetric``.
     """
-    scenario_of(cfg).check_task(task)
-    if task not in learned_tasks(cfg):
-        raise InputError(f'task {task} is not learned in {cfg.work_dir}; train it with tools/train.py')
-    cfg = task_config(cfg, task)
+    cfg = task_config(cfg, learned_task(cfg, task))
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
         cfg.pop(key, None)
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] == 'ProgressHook']
     with machine_faults_told(cfg.work_dir):
         runner = task_runner(cfg)
-        load_task_weights(runner, cfg, task)
+        load_task_weights(runner.model, cfg, task)
         return runner.test()
 
 
@@ -263,14 +298,18 @@ def method_name(cfg: Config) -> str:
     return cfg.method if not cfg.get('memory') or cfg.method.endswith('-M') else f'{cfg.method}-M'
 
 
+def document_of(cfg: Config, entries: Sequence[dict]) -> dict:
+    """The results document of the config's run with the entries of some of its tasks."""
+    return results_document(
+        config=str(cfg.filename), dataset=cfg.dataset_name, scenario=scenario_of(cfg),
+        setting=cfg.scenario.get('setting', 'overlapped'), method=method_name(cfg), seed=cfg.randomness.seed,
+        tasks=entries)
+
+
 def write_results(cfg: Config) -> dict:
     """Collect the tasks' results into results.json and results.md; returns the document."""
-    scenario = scenario_of(cfg)
-    paths = {task: task_dir(cfg.work_dir, task) / RESULT for task in range(len(scenario.tasks))}
-    document = results_document(
-        config=str(cfg.filename), dataset=cfg.dataset_name, scenario=scenario,
-        setting=cfg.scenario.get('setting', 'overlapped'), method=method_name(cfg), seed=cfg.randomness.seed,
-        tasks=[read_entry(path, task) for task, path in paths.items() if path.is_file()])
+    paths = {task: task_dir(cfg.work_dir, task) / RESULT for task in range(len(scenario_of(cfg).tasks))}
+    document = document_of(cfg, [read_entry(path, task) for task, path in paths.items() if path.is_file()])
     write_json(Path(cfg.work_dir) / 'results.json', document)
     write_text(Path(cfg.work_dir) / 'results.md', scenario_table(document))
     return document

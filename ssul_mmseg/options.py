@@ -1,6 +1,7 @@
 """Options of the command line: a config with its ``--cfg-options``, of which none may be a typo or without effect."""
 import difflib
 import inspect
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -19,7 +20,24 @@ from .tasks import Scenario
 # Keys of a scenario's config beside those of mmengine's Runner.
 OWN_KEYS = ('dataset_name', 'data_root', 'method', 'saliency', 'scenario', 'memory', 'incremental', 'checkpoint',
             'feature_cache')
+# Keys that mmengine's Runner reads from the whole config, beside its arguments.
+RUNNER_KEYS = ('compile', 'model_wrapper_cfg', 'sync_bn', 'find_unused_parameters', 'activation_checkpointing',
+               'efficient_conv_bn_eval')
+READ_KEYS = sorted({*OWN_KEYS, *RUNNER_KEYS, *inspect.signature(Runner.__init__).parameters} - {'self', 'cfg'})
 NEEDED_KEYS = ('scenario', 'model', 'train_dataloader', 'test_dataloader', 'dataset_name', 'method')
+# Groups that can be left out.
+OPTIONAL_PARTS = ('memory', 'feature_cache')
+# Numbers that mmengine and PyTorch use unseen: key, whether it is whole, and the least that it may be.
+NUMBERS = {
+    'train_dataloader.batch_size': (True, 1),
+    'test_dataloader.batch_size': (True, 1),
+    'train_dataloader.num_workers': (True, 0),
+    'test_dataloader.num_workers': (True, 0),
+    'train_cfg.max_epochs': (True, 1),
+    'optim_wrapper.optimizer.lr': (False, 0),
+}
+SHOWN = 3
+"""Suggestions in a message."""
 # Parts of a config that are arguments of something without being its ``dict(type=...)``.
 LOADER = set(inspect.signature(DataLoader.__init__).parameters) - {'self'}
 LOG_PROCESSOR = set(inspect.signature(LogProcessor.__init__).parameters) - {'self'}
@@ -85,7 +103,21 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         _refuse_decided(key)
         if annotation in (bool, 'bool') and type(value) is not bool:
             raise InputError(f'{key} is {value!r}; it is True or False')
+    _check_values(cfg)
     return cfg
+
+
+def _check_values(cfg: Config) -> None:
+    """Refuse values of another type or range than their key has, where nothing else would tell it in a sentence."""
+    for key in ('method', 'dataset_name'):
+        if not isinstance(cfg[key], str) or not cfg[key]:
+            raise InputError(f'{key} is {cfg[key]!r}; it is a name for tables, such as {key}=mine')
+    values = {key: value for key, value, _ in _values(cfg.to_dict())}
+    for key, (whole, least) in NUMBERS.items():
+        for place in (key, f'incremental.{key}'):
+            value = values.get(place, least)
+            if type(value) not in ((int, ) if whole else (int, float)) or not least <= value < math.inf:
+                raise InputError(f'{place} is {value!r}; it is a {"whole " * whole}number of at least {least}')
 
 
 def _values(part: Any, path: str = '') -> Iterator[tuple[str, Any, Any]]:
@@ -99,12 +131,19 @@ def _values(part: Any, path: str = '') -> Iterator[tuple[str, Any, Any]]:
         yield from _values(child, key)
 
 
-def _refuse_decided(key: str) -> None:
-    """Refuse a key whose value would be replaced."""
+def _decided(key: str) -> str | None:
+    """What to do about a key whose value would be replaced; None for other keys."""
     for pattern, instead in DECIDED.items():
         if re.fullmatch(pattern, key):
-            raise InputError(f'{key} is decided for each task, and a value of its own would have no effect; ' +
-                             (f'set {instead}' if instead else 'remove it'))
+            return f'set {instead}' if instead else 'remove it'
+    return None
+
+
+def _refuse_decided(key: str) -> None:
+    """Refuse a key whose value would be replaced."""
+    instead = _decided(key)
+    if instead:
+        raise InputError(f'{key} is decided for each task, and a value of its own would have no effect; {instead}')
 
 
 def set_options(cfg: Config, options: Mapping[str, Any]) -> None:
@@ -153,15 +192,12 @@ def check_option(cfg: Config, key: str, value: Any) -> None:
     if key.startswith(FREE_PARTS):
         return
     for depth, name in enumerate(parts):
-        valid = valid_keys(part, parts[:depth])
-        if name not in valid:
-            near = difflib.get_close_matches(name, valid, 1, cutoff=0.4)
-            known = f'known: {", ".join(valid)}' if valid else 'it is a value'
-            known = f'did you mean {".".join([*parts[:depth], near[0]])}?' if near else known
-            raise InputError(f'option {key}: there is no {name!r}' +
-                             (f' in {".".join(parts[:depth])}' if depth else '') + f'; {known}')
+        if name not in valid_keys(part, parts[:depth]):
+            raise InputError(_no_such_key(cfg, key, part, parts, depth))
         part = _child(part, name)
     group = isinstance(part, dict) or key in OWN_PARTS or key == 'incremental'
+    if value is False and key in OPTIONAL_PARTS:
+        raise InputError(f'option {key} is a group of values, not False; to do without it, set {key}=None')
     if group and not isinstance(value, dict) and (value is not None or parts[-1].isdigit()):
         raise InputError(f'option {key} is a group of values, not {value!r}; set one of them, such as '
                          f'{key}.{valid_keys(part, parts)[0]}=...')
@@ -172,14 +208,56 @@ def check_option(cfg: Config, key: str, value: Any) -> None:
             check_option(cfg, f'{key}.{name}', child)
 
 
+def _no_such_key(cfg: Config, key: str, part: Any, parts: Sequence[str], depth: int) -> str:
+    """Say that a key names nothing, and what was meant: a key of that name deeper in the config, or one like it.
+
+    Args:
+        cfg: the config.
+        key: dotted key of the option.
+        part: the last part of the config that the key names.
+        parts: the names in the key.
+        depth: which of them is not in ``part``.
+    """
+    name, above, below = parts[depth], parts[:depth], parts[depth + 1:]
+    valid = valid_keys(part, above)
+    places = ['.'.join([*place, *below]) for place in _places(part, above, name)]
+    places += [f'incremental.{place} from task 1 on' for place in places
+               if place.startswith(('train_cfg', 'optim_wrapper'))]
+    # At the top, where all keys are, any name is a little like one of them.
+    near = difflib.get_close_matches(name, valid, 1, cutoff=0.4 if above else 0.7)
+    if places:
+        hint = f'did you mean {" or ".join(places[:SHOWN])}?'
+    elif near:
+        hint = f'did you mean {".".join([*above, near[0]])}?'
+    else:
+        hint = f'known: {", ".join(valid)}' if valid else 'it is a value'
+    if not above and name in cfg:
+        return (f'option {key}: {name} is a variable of the config file, which nothing reads any more; '
+                + (f'set {" and ".join(places)}' if places else 'set the values that the file makes of it'))
+    return f'option {key}: there is no {name!r}' + (f' in {".".join(above)}' if above else '') + f'; {hint}'
+
+
+def _places(part: Any, path: Sequence[str], name: str) -> Iterator[list[str]]:
+    """Paths to the keys of a name inside the groups of a part of a config, arguments of what they build included."""
+    items = part.items() if isinstance(part, Mapping) else enumerate(part) if isinstance(part, list) else ()
+    for key, child in items:
+        below = [*path, str(key)]
+        if below[0] not in READ_KEYS or below[0] == 'incremental' or not isinstance(child, Mapping | list):
+            continue
+        if name in valid_keys(child, below) and not _decided('.'.join([*below, name])):
+            yield [*below, name]
+        yield from _places(child, below, name)
+
+
 def valid_keys(part: Any, path: Iterable[str]) -> list[str]:
-    """Keys that a part of a config may have: those it has, and the arguments of what it builds."""
+    """Keys that a part of a config may have: those it has, and the arguments of what it builds; at the top those that
+    are read at all."""
     path = list(path)
     if isinstance(part, list):
         return [str(i) for i in range(len(part))]
     keys = set(part) if isinstance(part, Mapping) else set()
     if not path:
-        return sorted(keys | set(OWN_KEYS) | set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'})
+        return READ_KEYS
     if path == ['incremental']:
         return valid_keys(part, [])
     keys |= OWN_PARTS.get(path[-1], set()) if len(path) == 1 else set()

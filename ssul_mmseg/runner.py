@@ -2,6 +2,7 @@
 import contextlib
 import functools
 import logging
+import warnings
 from collections.abc import Callable
 from pickle import UnpicklingError
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -11,6 +12,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_external_models
+from torch import nn
 
 from .errors import OUT_OF_MEMORY, InputError
 from .processes import bare
@@ -31,7 +33,14 @@ class TaskRunner(Runner):
                 handler.handleError = lambda record: None
             else:
                 handler.setLevel(logging.WARNING)
+                handler.addFilter(_tells)
         return logger
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Wrap the model for several processes, without PyTorch's warning about an argument that mmengine gives it."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', '`broadcast_buffers` is deprecated', FutureWarning)
+            return super().wrap_model(model_wrapper_cfg, model)
 
     def _maybe_compile(self, target: str) -> None:
         """Compile the backbone where the config says ``compile``; mmengine would compile a whole step.
@@ -65,6 +74,11 @@ class TaskRunner(Runner):
             raise InputError(f'the pretrained weights {file} cannot be loaded ({fault}); put the file somewhere and '
                              'set model.backbone.init_cfg.checkpoint to its path, or set model.backbone.init_cfg=None '
                              'to start from scratch') from error
+
+
+def _tells(record: logging.LogRecord) -> bool:
+    """Whether a line is worth the console: not mmengine's for every frozen tensor, that it does not learn."""
+    return not record.getMessage().endswith('is skipped since its requires_grad=False')
 
 
 def _address(checkpoint: str) -> str:

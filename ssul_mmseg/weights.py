@@ -115,7 +115,7 @@ def load_weights(path: str | Path, classes: list[str], task: int) -> tuple[dict[
     if meta['task'] != task or meta['classes'] != list(classes):
         raise InputError(f'{path} is of task {meta["task"]} and the classes {_shortened(meta["classes"])}, but task '
                          f'{task} and the classes {_shortened(classes)} are needed; it belongs to another scenario or '
-                         'class order')
+                         'class order: give the config that was trained')
     return weights, meta['digest']
 
 

@@ -47,6 +47,7 @@ def train(*args, **options):
     done = subprocess.run(command(*args, **options), cwd=ROOT, env=environment(), capture_output=True, text=True,
                           timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert 'FutureWarning' not in done.stderr
 
 
 def outcome(work_dir):

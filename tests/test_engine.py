@@ -1,10 +1,11 @@
 """Whole runs on a few tiny images."""
 import json
+import runpy
 
 import pytest
 import torch
 from PIL import Image
-from tiny import ROOT, tiny_config, voc_tree
+from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
 from ssul_mmseg.engine import learned_tasks, run_scenario, task_config, test_task
 from ssul_mmseg.errors import InputError
@@ -148,6 +149,23 @@ def test_tasks_can_be_run_one_by_one(tree, tmp_path):
     assert metrics['mIoU_all'] == pytest.approx(final['all'])
 
 
+def test_the_tool_prints_the_table_of_a_task_or_its_metrics(tree, tmp_path, capsys):
+    run_scenario(tiny_config(tree, tmp_path, **TWO_TASKS), range(1))
+    main = runpy.run_path(str(ROOT / 'tools/test.py'))['main']
+    options = {**tiny_options(tree), **TWO_TASKS}
+    arguments = [str(ROOT / 'configs/ssul/voc_15-1.py'), str(tmp_path), '--cfg-options',
+                 *(f'{key}={value}'.replace(' ', '') for key, value in options.items())]
+    capsys.readouterr()
+    main(arguments)
+    table = capsys.readouterr().out
+    assert table.startswith('SSUL on VOC 19-1, overlapped, seed 0, task 0: mIoU in percent\n\n|') and '| aero' in table
+    main(['--json', *arguments])
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics['task'] == 0 and f'{metrics["mIoU_all"]:.2f}' in table
+    with pytest.raises(InputError, match=r'task 1 is not learned in .*, which holds 0'):
+        main(['--task', '1', *arguments])
+
+
 def test_another_seed_gives_another_result(tree, tmp_path):
     first, second = (tiny_config(tree, tmp_path / str(seed), **{'randomness.seed': seed}, **TWO_TASKS)
                      for seed in (0, 1))
@@ -176,6 +194,19 @@ def test_a_checkpoint_of_another_class_order_is_refused(tree, tmp_path):
     (tmp_path / 'b/task_0/weights.pth').write_bytes((tmp_path / 'a/task_0/weights.pth').read_bytes())
     with pytest.raises(InputError, match='another scenario or class order'):
         run_scenario(other, range(1, 2))
+
+
+@pytest.mark.parametrize('options', [{'scenario.name': '15-5'}, {'scenario.order': [20, *range(2, 20), 1]}], ids=str)
+def test_a_config_of_other_classes_than_the_work_dir_was_trained_on_is_told(tree, tmp_path, options):
+    run_scenario(tiny_config(tree, tmp_path / 'a', **TWO_TASKS), range(1))
+    other = tiny_config(tree, tmp_path / 'b', **{**TWO_TASKS, **options})
+    (tmp_path / 'b').mkdir()
+    (tmp_path / 'b/task_0').symlink_to(tmp_path / 'a/task_0')
+    for use in (lambda: run_scenario(other, range(1, 2)), lambda: evaluate_task(other, 0)):
+        with pytest.raises(InputError, match=r'task 0 in .* was trained on the classes aeroplane, .*, but the config '
+                                             r'.*voc_15-1\.py has .*; give the config that was trained'):
+            use()
+    assert (tmp_path / 'a/task_0/result.json').is_file()
 
 
 def test_a_moved_frozen_tensor_is_noticed(tree, tmp_path, monkeypatch):

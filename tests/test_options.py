@@ -52,6 +52,55 @@ def test_a_typo_inside_a_group_is_refused(options):
         read_config(CONFIG, options)
 
 
+@pytest.mark.parametrize(('key', 'hint'), [
+    ('max_epochs', 'train_cfg.max_epochs or incremental.train_cfg.max_epochs from task 1 on?'),
+    ('lr', 'optim_wrapper.optimizer.lr or incremental.optim_wrapper.optimizer.lr from task 1 on?'),
+    ('tau', 'model.tau?'), ('views', 'feature_cache.views?'), ('model.classifier', 'model.decode_head.classifier?'),
+    ('crop_size', 'train_dataloader.dataset.pipeline.4.crop_size?'), ('dataset.data_root', '.dataset.data_root or '),
+])
+def test_a_key_of_another_place_is_refused_with_that_place(key, hint):
+    with pytest.raises(InputError, match=f'option {key}: there is no') as error:
+        read_config(CONFIG, {key: 1})
+    assert 'did you mean ' in str(error.value) and hint in str(error.value), str(error.value)
+
+
+def test_a_variable_of_the_config_file_is_refused_with_the_keys_made_of_it():
+    small = CONFIG.replace('voc_15-1_m', 'shapes_4-1')
+    with pytest.raises(InputError, match=r'norm_cfg\.type: norm_cfg is a variable of the config file.*set '
+                                         r'model\.backbone\.norm_cfg\.type and model\.decode_head\.norm_cfg\.type$'):
+        read_config(small, {'norm_cfg.type': 'BN'})
+    with pytest.raises(InputError, match=r'custom_imports is a variable.*set the values that the file makes of it'):
+        read_config(small, {'custom_imports.imports': []})
+
+
+@pytest.mark.parametrize('key', ['compile', 'sync_bn', 'model_wrapper_cfg', 'visualizer', 'log_level', 'load_from'])
+def test_what_the_runner_reads_can_be_set(key):
+    assert read_config(CONFIG, {key: 'x'})[key] == 'x'
+
+
+@pytest.mark.parametrize('key', ['memory', 'feature_cache'])
+def test_to_do_without_a_group_is_none(key):
+    with pytest.raises(InputError, match=f'to do without it, set {key}=None'):
+        read_config(CONFIG, {key: False})
+    assert read_config(CONFIG, {key: None})[key] is None
+
+
+@pytest.mark.parametrize(('key', 'values', 'kind'), [
+    ('train_dataloader.batch_size', ['a', 0, -4, 16., True], 'a whole number of at least 1'),
+    ('test_dataloader.batch_size', ['a', 0, 2.5], 'a whole number of at least 1'),
+    ('train_dataloader.num_workers', [-1, None, .5], 'a whole number of at least 0'),
+    ('train_cfg.max_epochs', [0, 'ten', 1.5], 'a whole number of at least 1'),
+    ('incremental.train_cfg.max_epochs', [0, 'ten', 1.5], 'a whole number of at least 1'),
+    ('optim_wrapper.optimizer.lr', ['1e-3x', -.1, float('nan'), float('inf'), None], 'a number of at least 0'),
+    ('incremental.optim_wrapper.optimizer.lr', ['fast', -1], 'a number of at least 0'),
+    ('method', [5, None, ''], 'a name for tables'), ('dataset_name', [5, None], 'a name for tables'),
+])
+def test_a_value_of_another_kind_is_refused_with_its_key(key, values, kind):
+    for value in values:
+        with pytest.raises(InputError, match=f'^{key} is {value!r}; it is {kind}'):
+            read_config(CONFIG, {key: value})
+
+
 @pytest.mark.parametrize(('key', 'instead'), [
     ('train_dataloader.dataset.setting', 'set scenario.setting'), ('seed', 'set randomness.seed, or --seed'),
     ('train_dataloader.dataset.seed', 'set randomness.seed'), ('train_dataloader.batch_sampler.views', 'feature_cache'),

@@ -6,7 +6,7 @@ from tiny import ROOT
 
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.report.collect import compare, paper_numbers, read_results, results_document, task_entry
-from ssul_mmseg.report.tables import class_list, comparison_table, number, scenario_table, spread, table
+from ssul_mmseg.report.tables import class_list, comparison_table, number, scenario_table, spread, table, task_table
 from ssul_mmseg.tasks import Scenario
 
 SCENARIO = Scenario('4-1', 5)
@@ -115,6 +115,8 @@ SSUL-M on shapes 4-1, overlapped, seed 0: mIoU in percent
 | 0    | circle, square, star and 1 more |    600 |      0 | 80.00 |   n/a | 80.00 |        n/a |    1.50 |
 | 1    | cross                           |    150 |     20 | 77.12 | 41.50 | 71.19 |       3.60 |    0.20 |
 
+Forgetting: points lost since a class was learned, the mean over the old classes; negative is a gain.
+
 IoU in percent after task 1:
 
 | class      |    IoU | class  |   IoU | class  |   IoU | class | IoU |
@@ -122,6 +124,38 @@ IoU in percent after task 1:
 | background | 100.00 | circle | 90.00 | square | 80.00 | star  | n/a |
 | ring       |  57.50 | cross  | 41.50 |        |       |       |     |
 '''
+
+
+def test_a_base_of_background_alone_is_said_to_be_so():
+    content = document()
+    assert 'background alone' not in scenario_table(content)
+    content['tasks'][1]['mIoU_no_background']['base'] = None
+    assert 'Base of task 1 is of background alone: the test masks show no base class.' in scenario_table(content)
+    content['tasks'][0]['mIoU_no_background']['base'] = None
+    assert 'Base of tasks 0, 1 is of background alone' in scenario_table(content)
+    content['tasks'][1]['mIoU']['base'] = content['tasks'][0]['mIoU']['base'] = None  # dense data
+    assert 'background alone' not in scenario_table(content)
+
+
+def test_task_table_exactly():
+    text = task_table(document(), 1, LAST)
+    assert text == '''\
+SSUL-M on shapes 4-1, overlapped, seed 0, task 1: mIoU in percent
+
+|  base |   new |   all | forgetting |
+|------:|------:|------:|-----------:|
+| 77.12 | 41.50 | 71.19 |       3.60 |
+
+Forgetting: points lost since a class was learned, the mean over the old classes; negative is a gain.
+
+IoU in percent:
+
+| class      |    IoU | class  |   IoU | class  |   IoU | class | IoU |
+|------------|-------:|--------|------:|--------|------:|-------|----:|
+| background | 100.00 | circle | 90.00 | square | 80.00 | star  | n/a |
+| ring       |  57.50 | cross  | 41.50 |        |       |       |     |
+'''
+    assert '\n\nBase is of background alone' in task_table(document(), 1, LAST | dict(mIoU_base_no_background=None))
 
 
 def test_scenario_table_before_any_task():
@@ -172,7 +206,7 @@ def test_compare_refuses_what_would_mislead(save):
     path = save(document())
     with pytest.raises(InputError, match='second run of SSUL-M on shapes 4-1 overlapped with seed 0'):
         compare([path, path])
-    with pytest.raises(InputError, match=r'half\.json has not learned all tasks'):
+    with pytest.raises(InputError, match='none of the runs is finished'):
         compare([save(document(finished=False), 'half.json')])
     with pytest.raises(InputError, match='nothing to compare'):
         compare([])
@@ -187,8 +221,26 @@ def test_compare_averages_only_what_differs_in_the_seed(save, tmp_path):
         return folder
     runs = [run(0, **{'model.freeze': True, 'a.data_root': 'x'}), run(1, **{'model.freeze': True, 'a.data_root': 'y'})]
     assert '±' in compare(runs)
-    with pytest.raises(InputError, match=r'run_2 differs from the other runs of SSUL-M .* \(model\.freeze\)'):
+    with pytest.raises(InputError, match=r'run_0 and .*run_2 are both called SSUL-M, .* \(model\.freeze\); .*method='):
         compare([*runs, run(2, **{'model.freeze': False})])
+
+
+def test_variants_with_the_same_seed_are_told_by_what_differs(tmp_path):
+    for name, tau in (('a', .7), ('b', .5)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'run.json').write_text(json.dumps({'model.tau': tau}))
+        (tmp_path / name / 'results.json').write_text(json.dumps(document()))
+    with pytest.raises(InputError, match=r'a and .*b are both called SSUL-M, .* \(model\.tau\); .*method=NAME'):
+        compare([tmp_path / 'a', tmp_path / 'b'])
+
+
+def test_runs_without_results_are_left_out_with_a_line_each(save, tmp_path, capsys):
+    (tmp_path / 'begun').mkdir()
+    paths = [save(document()), tmp_path / 'begun', save(document(finished=False), 'half.json')]
+    assert compare(paths) == compare(paths[:1])
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == f'warning: {tmp_path / "begun"} holds no results.json; it is left out'
+    assert 'half.json has not learned all tasks; it is left out' in second
 
 
 @pytest.mark.parametrize(('place', 'expected'), [

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny import tiny_config, voc_tree
 
-from ssul_mmseg.engine import task_config
+from ssul_mmseg.engine import run_scenario, task_config
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.runner import config_faults_told, task_runner
 
@@ -16,6 +16,13 @@ def test_the_console_shows_warnings_alone_and_the_file_all(tmp_path):
     levels = {isinstance(handler, logging.FileHandler): handler.level for handler in runner.logger.handlers}
     assert levels == {False: logging.WARNING, True: logging.INFO}
     assert runner.optim_wrapper.optimizer.param_groups[0]['lr'] == .01  # built before training
+
+
+def test_frozen_tensors_are_no_lines_on_the_console(tmp_path, capfd):
+    options = {'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult': .1, 'train_cfg.max_epochs': 1}
+    run_scenario(tiny_config(voc_tree(tmp_path / 'voc'), tmp_path / 'run', **{'scenario.name': '19-1', **options}))
+    assert 'requires_grad' not in ''.join(capfd.readouterr())
+    assert any('skipped since its requires_grad' in log.read_text() for log in (tmp_path / 'run/task_1').rglob('*.log'))
 
 
 def test_compiling_the_backbone_changes_no_number(tmp_path):

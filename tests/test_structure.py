@@ -29,6 +29,7 @@ ALLOWED = {
     'benchmark': {'tasks', 'datasets', 'models', 'methods', 'features', 'metrics'},
     'processes': set(),
     'runner': {'processes', 'weights'},
+    'prediction': {'tasks', 'engine', 'runner', 'transforms'},
     'engine': {'tasks', 'features', 'hooks', 'memory', 'metrics', 'report', 'resume', 'weights', 'loops', 'processes',
                'runner'},
 }

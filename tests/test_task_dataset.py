@@ -137,10 +137,20 @@ def test_a_missing_root_names_it(tmp_path):
         build(tmp_path / 'nowhere')
 
 
-def test_an_empty_task_is_refused(tmp_path):
-    root = write_masks(tmp_path / 'voc', [[1, 0]])
-    with pytest.raises(InputError, match=r'task 1 \(potted ?plant\) has no image'):
+def test_a_task_whose_classes_no_mask_holds_is_refused_with_the_values(tmp_path):
+    root = write_masks(tmp_path / 'voc', [[1, 0, 255]])
+    with pytest.raises(InputError, match=r'task 1 \(potted ?plant\) has no image: no mask holds the value 16, which '
+                                         r'stands for potted ?plant; the masks hold 0, 1, 255: correct the masks'):
         build(root, 1)
+    with pytest.raises(InputError, match=r'the values 11, 12, 13, .* which stand for .*; the masks hold 0, 1, 255:'):
+        build(root, 1, dict(name='10-5'))
+
+
+def test_a_task_whose_images_the_setting_leaves_out_is_refused_with_the_settings(tmp_path):
+    root = write_masks(tmp_path / 'voc', [[1, 0], [16, 17], [16, 20]])
+    with pytest.raises(InputError, match=r'no image in the disjoint setting: each of the 2 .* a later task too; set '
+                                         r'scenario\.setting=overlapped'):
+        build(root, 1, setting='disjoint')
 
 
 class Source:

@@ -3,25 +3,25 @@ import json
 from collections.abc import Sequence
 
 from ssul_mmseg import cli
-from ssul_mmseg.engine import learned_tasks, test_task
-from ssul_mmseg.errors import InputError
+from ssul_mmseg.engine import document_of, learned_task, test_task
+from ssul_mmseg.report.tables import task_table
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Evaluate and print the metrics as JSON."""
+    """Evaluate, and print the table or the metrics."""
     parser = cli.Parser(description=__doc__)
     parser.add_argument('config', help='the config that was trained')
     parser.add_argument('work_dir', help='where it was trained')
     parser.add_argument('--task', type=int, help='which task; default: the last learned')
+    parser.add_argument('--json', action='store_true', help='print all metrics as JSON instead of the table')
     cli.add_common_arguments(parser)
     args = parser.parse_args(argv)
     cfg = cli.configured(args)
-    tasks = learned_tasks(cfg)
-    if not tasks:
-        raise InputError(f'there is no learned task in {args.work_dir}; train one with tools/train.py')
-    metrics = test_task(cfg, tasks[-1] if args.task is None else args.task)
+    task = learned_task(cfg, args.task)
+    metrics = test_task(cfg, task)
     if cli.is_main_process():
-        print(json.dumps(metrics, indent=1, ensure_ascii=False))
+        print(json.dumps({'task': task, **metrics}, indent=1, ensure_ascii=False) + '\n' if args.json else
+              task_table(document_of(cfg, []), task, metrics), end='')
 
 
 if __name__ == '__main__':

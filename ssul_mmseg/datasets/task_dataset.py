@@ -125,16 +125,26 @@ class TaskDataset(Dataset):
 
     def _task_images(self) -> list[int]:
         """Images of D_t, as indices into the source."""
-        chosen = self.index.with_any(self._values(self.scenario.tasks[self.task]))
+        values = self._values(self.scenario.tasks[self.task])
+        holding = self.index.with_any(values)
+        chosen = holding
         if self.setting != 'overlapped':
             known = [BACKGROUND, IGNORE, *self.scenario.seen(self.task)]
-            chosen &= self.index.with_only(self._values(known))
+            chosen = holding & self.index.with_only(self._values(known))
         images = np.flatnonzero(chosen).tolist()
-        if not images:
-            names = ', '.join(self.metainfo['classes'][label] for label in self.scenario.tasks[self.task])
-            raise InputError(f'task {self.task} ({names}) has no image in the {self.setting} setting; choose another '
-                             'scenario, class order or setting')
-        return images
+        if images:
+            return images
+        names = ', '.join(self.metainfo['classes'][label] for label in self.scenario.tasks[self.task])
+        if holding.any():
+            raise InputError(
+                f'task {self.task} ({names}) has no image in the {self.setting} setting: each of the {holding.sum()} '
+                'that hold its classes holds one of a later task too; set scenario.setting=overlapped, or another '
+                'scenario.name or scenario.order')
+        found = ', '.join(map(str, np.flatnonzero(self.index.counts())))
+        raise InputError(
+            f'task {self.task} ({names}) has no image: no mask holds the value{"s" * (len(values) > 1)} '
+            f'{", ".join(map(str, values))}, which stand{"s" * (len(values) == 1)} for {names}; the masks hold '
+            f'{found}: correct the masks, or the names and the order of the classes')
 
     def _exemplars(self, manifest: str | None, memory_labels: str) -> list[tuple[int, range]]:
         """Exemplars of a manifest as indices into the source, each with the labels it shows."""

@@ -4,7 +4,22 @@ import torch.distributed
 from mmengine.dist import is_distributed
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+
+class SumOfProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes, with its gradient: that of each process's tensor is the sum of all."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, own: Tensor) -> Tensor:
+        """Sum ``own``, of any shape, the same in all processes."""
+        total = own.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
+        """Sum the gradients of all processes."""
+        return SumOfProcesses.apply(gradient)
 
 
 @MODELS.register_module()
@@ -23,9 +38,9 @@ class GlooSyncBN(nn.BatchNorm2d):
         own = exact.new_tensor([input.numel() / input.shape[1]])
         torch.distributed.all_reduce(own)
         count = own.item()
-        mean = all_reduce(exact.sum((0, 2, 3))) / count
+        mean = SumOfProcesses.apply(exact.sum((0, 2, 3))) / count
         centred = exact - mean[:, None, None]
-        variance = all_reduce((centred * centred).sum((0, 2, 3))) / count
+        variance = SumOfProcesses.apply((centred * centred).sum((0, 2, 3))) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)

@@ -1,6 +1,7 @@
 """Result files: one entry per task, one document per run, several runs side by side."""
 import json
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module, resources
 from pathlib import Path
@@ -176,34 +177,39 @@ def compare(paths: Sequence[str | Path]) -> str:
     """Markdown tables of runs, one per data set, scenario, setting and class order, the paper's numbers beside.
 
     Runs that differ in the seed alone are averaged, with their spread. The paper's numbers are of the data sets' own
-    class order.
+    class order. Runs that are not finished are left out, with a line each on the error stream.
 
     Args:
         paths: what :func:`read_results` reads, one per run.
 
     Raises:
-        InputError: a run is not finished, a method has the same seed twice, or its runs differ in more than the seed.
+        InputError: no run is finished, a method has the same seed twice, or its runs differ in more than the seed.
     """
     if not paths:
         raise InputError('there is nothing to compare; give at least one results.json')
     groups: dict[tuple[str, str, str, str], dict[str, dict[int, dict]]] = {}
-    settings: dict[tuple[str, ...], dict] = {}
+    first: dict[tuple[str, ...], str | Path] = {}
     for path in paths:
+        fault = unfinished(path)
+        if fault:
+            print(f'warning: {fault}; it is left out', file=sys.stderr)
+            continue
         document = read_results(path)
         method, seed = document['method'], document['seed']
-        if document['final']['all'] is None:
-            raise InputError(f'the run of {path} has not learned all tasks; finish it with --resume')
         place = document['dataset'], document['scenario'], document['setting'], order_name(document['order'])
+        other = first.setdefault((*place, method), path)
+        differing = differing_settings(other, path)
+        if differing:
+            raise InputError(f'the runs of {other} and {path} are both called {method}, but differ in more than the '
+                             f'seed ({", ".join(differing[:5])}); give one of them another name by training it with '
+                             '--cfg-options method=NAME')
         runs = groups.setdefault(place, {}).setdefault(method, {})
         if seed in runs:
             raise InputError(f'{path} is a second run of {method} on {" ".join(place[:3])}{place[3]} with seed {seed}; '
                              'give one run per seed')
-        first, own = settings.setdefault((*place, method), run_settings(path)), run_settings(path)
-        differing = sorted(key for key in {*first, *own} if first.get(key) != own.get(key)) if first and own else []
-        if differing:
-            raise InputError(f'the run of {path} differs from the other runs of {method} in more than the seed '
-                             f'({", ".join(differing[:5])}); compare one setting at a time')
         runs[seed] = document['final']
+    if not groups:
+        raise InputError('none of the runs is finished; train one to its last task with --resume')
     parts = []
     for (dataset, scenario, setting, order), methods in groups.items():
         rows = [dict(method=method, runs=list(runs.values()),
@@ -211,6 +217,23 @@ def compare(paths: Sequence[str | Path]) -> str:
                 for method, runs in methods.items()]
         parts.append(f'{dataset} {scenario}, {setting}{order}: mIoU in percent\n\n{comparison_table(rows)}')
     return '\n'.join(parts)
+
+
+def unfinished(path: str | Path) -> str | None:
+    """Say that a run has no results of its last task, or None.
+
+    Args:
+        path: what :func:`read_results` reads; a folder without results counts as a run that has only begun.
+    """
+    if Path(path).is_dir() and not (Path(path) / 'results.json').exists():
+        return f'{path} holds no results.json'
+    return f'the run of {path} has not learned all tasks' if read_results(path)['final']['all'] is None else None
+
+
+def differing_settings(path: str | Path, other: str | Path) -> list[str]:
+    """Keys in which the configs of two runs differ, but for the seed; none where a config is not there."""
+    one, two = run_settings(path), run_settings(other)
+    return sorted(key for key in {*one, *two} if one.get(key) != two.get(key)) if one and two else []
 
 
 def run_settings(path: str | Path) -> dict:

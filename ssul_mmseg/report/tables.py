@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 COLUMNS = ('base', 'new', 'all')
 SHOWN_CLASSES = 3
 CLASSES_PER_ROW = 4
+FORGETTING = 'Forgetting: points lost since a class was learned, the mean over the old classes; negative is a gain.'
+BACKGROUND_ALONE = 'Base{} is of background alone: the test masks show no base class.'
 
 
 def number(value: float | None) -> str:
@@ -49,17 +51,50 @@ def scenario_table(results: dict) -> str:
     Returns:
         Markdown; mIoU and IoU in percent, forgetting in percent points, n/a where there is none.
     """
-    title = (f'{results["method"]} on {results["dataset"]} {results["scenario"]}, {results["setting"]}, '
-             f'seed {results["seed"]}: mIoU in percent')
     header = ('task', 'classes', 'images', 'memory', *COLUMNS, 'forgetting', 'minutes')
     rows = [(str(task['task']), class_list(task['classes']), str(task['num_images']), str(task['memory']),
              *(number(task['mIoU'][column]) for column in COLUMNS), number(task['forgetting']),
              number(task['seconds'] / 60)) for task in results['tasks']]
-    parts = [title, table(header, rows, text=(0, 1))]
+    parts = [f'{_title(results)}: mIoU in percent', table(header, rows, text=(0, 1)), FORGETTING]
+    alone = [str(task['task']) for task in results['tasks']
+             if _background_alone(task['mIoU'], task['mIoU_no_background'])]
+    if alone:
+        parts.append(BACKGROUND_ALONE.format(f' of task{"s" * (len(alone) > 1)} {", ".join(alone)}'))
     if results['tasks']:
         last = results['tasks'][-1]
         parts += [f'IoU in percent after task {last["task"]}:', iou_table(last['IoU'])]
     return '\n\n'.join(parts) + '\n'
+
+
+def task_table(results: dict, task: int, metrics: Mapping) -> str:
+    """One task's evaluation: the paper's columns, then the IoU of every class.
+
+    Args:
+        results: a results document of ``report.collect``, of which only what it says of the run counts.
+        task: index of the task.
+        metrics: of ``IncrementalIoUMetric``, in percent.
+
+    Returns:
+        Markdown; mIoU and IoU in percent, forgetting in percent points, n/a where there is none.
+    """
+    means = {column: metrics[f'mIoU_{column}'] for column in COLUMNS}
+    row = [*map(number, means.values()), number(metrics['forgetting'])]
+    parts = [f'{_title(results)}, task {task}: mIoU in percent', table((*COLUMNS, 'forgetting'), [row], text=()),
+             FORGETTING]
+    if _background_alone(means, {'base': metrics['mIoU_base_no_background']}):
+        parts.append(BACKGROUND_ALONE.format(''))
+    return '\n\n'.join([*parts, 'IoU in percent:', iou_table(metrics['IoU'])]) + '\n'
+
+
+def _title(results: Mapping) -> str:
+    """Method, data, scenario and seed of a run."""
+    return (f'{results["method"]} on {results["dataset"]} {results["scenario"]}, {results["setting"]}, '
+            f'seed {results["seed"]}')
+
+
+def _background_alone(means: Mapping[str, float | None], without: Mapping[str, float | None]) -> bool:
+    """Whether a base column holds the IoU of nothing but background, by the means with and without background."""
+    return means['base'] is not None and without['base'] is None
 
 
 def iou_table(iou: Mapping[str, float | None]) -> str:

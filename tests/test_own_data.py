@@ -1,0 +1,71 @@
+"""What docs/own_data.md says, done with a tiny network on tiny data."""
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from mmseg.registry import DATASETS
+from PIL import Image
+from tiny import ROOT
+
+from ssul_mmseg.datasets.shapes import make_shapes
+from ssul_mmseg.engine import run_scenario, task_config
+from ssul_mmseg.options import read_config
+from ssul_mmseg.weights import load_state
+
+PAGE = (ROOT / 'docs/own_data.md').read_text()
+OWN_CONFIG, RECIPE = re.findall(r'```python\n(.*?)```', PAGE, re.S)
+NETWORK = {'model.backbone.base_channels': 4, 'model.decode_head.in_channels': 32, 'model.decode_head.channels': 8,
+           'train_cfg.max_epochs': 1, 'incremental.train_cfg.max_epochs': 2, 'train_dataloader.batch_size': 4}
+
+
+def config(path, work_dir, **options):
+    cfg = read_config(str(ROOT / path), {**NETWORK, **options})
+    cfg.work_dir = str(work_dir)
+    return cfg
+
+
+@pytest.fixture
+def run_of_old_classes(tmp_path, monkeypatch):
+    """A trained base task on the embedded data set, below the current folder."""
+    monkeypatch.chdir(tmp_path)
+    sizes = dict(num_train=24, num_test=6)
+    options = {f'{part}_dataloader.dataset.dataset.{key}': value for key, value in sizes.items()
+               for part in ('train', 'test')}
+    make_shapes('data/shapes', **sizes)
+    run_scenario(config('configs/ssul/shapes_4-1_m.py', 'work_dirs/demo', **options), range(1))
+    return tmp_path / 'work_dirs/demo'
+
+
+def test_a_class_is_added_to_a_trained_model(run_of_old_classes, tmp_path):
+    exec(RECIPE, {})
+    masks = [np.unique(Image.open(path)) for path in (tmp_path / 'data/rings/train/masks').iterdir()]
+    assert masks and all(set(values) <= {0, 5, 255} and 5 in values for values in masks)
+    new = tmp_path / 'work_dirs/add_class/shapes_4-1'
+    shutil.copytree(run_of_old_classes / 'task_0', new / 'task_0')
+    result = run_scenario(config('configs/add_class/shapes_4-1.py', new), range(1, 2))
+    assert result['tasks'][1]['classes'] == ['ring'] and result['final']['new'] is not None
+    assert result['tasks'][1]['forgetting'] is not None
+    old, now = (load_state(new / f'task_{task}/weights.pth')['state_dict'] for task in (0, 1))
+    assert all(torch.equal(value, now[key]) for key, value in old.items() if 'classifiers.task_0' in key)
+
+
+def test_folders_of_images_need_no_more_than_the_config_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'configs/mine').mkdir(parents=True)
+    (tmp_path / 'configs/mine/tools_4-2.py').write_text(OWN_CONFIG.replace('../ssul', str(ROOT / 'configs/ssul')))
+    for split in ('train', 'test'):
+        for folder in ('images', 'masks'):
+            (tmp_path / 'data/tools' / split / folder).mkdir(parents=True)
+        for label in range(1, 9):
+            Image.new('RGB', (8, 6)).save(tmp_path / f'data/tools/{split}/images/{label}.jpg')
+            Image.new('L', (8, 6), label).save(tmp_path / f'data/tools/{split}/masks/{label}.png')
+    options = {'train_dataloader.dataset.pipeline.4.crop_size': (256, 256)}
+    cfg = read_config('configs/mine/tools_4-2.py', options)
+    cfg.work_dir = 'work'
+    task = task_config(cfg, 1)
+    dataset = DATASETS.build(task.train_dataloader.dataset)
+    assert dataset.num_new == 2 and dataset.metainfo['classes'][5:7] == ('pliers', 'wrench')
+    assert len(dataset.metainfo['palette']) == 9
+    assert task.model.data_preprocessor.size == (256, 256)
