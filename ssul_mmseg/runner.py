@@ -4,6 +4,7 @@ import functools
 import logging
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -127,5 +128,5 @@ def train(runner: TaskRunner) -> None:
         if runner.iter > 0 or fault.startswith('DataLoader worker') or any(sign in fault for sign in OUT_OF_MEMORY):
             raise
         fault = f'{type(error).__name__}: {" ".join(fault.split())}'
-        raise InputError(f'the first step of {runner.experiment_name} failed ({fault}); the sizes of network, crop and '
+        raise InputError(f'the first step of {Path(runner.work_dir).name} failed ({fault}); the sizes of network, crop and '
                          'optimizer in the config, or in --cfg-options, do not go together: correct them') from error
