@@ -115,6 +115,10 @@ class FeatureCache:
             return
         self._entries[key] = Entry(*kept, info)
 
+    def copied(self, features: Tensor, labels: Tensor) -> Entry:
+        """Features (channels, h, w) and uint8 labels (H, W) as :meth:`put` keeps them, but for the caller to hold."""
+        return Entry(_copied(features.detach().to(self.dtype)), _copied(labels))
+
     def _keep(self, tensor: Tensor) -> Tensor:
         """A copy of a tensor on the CPU, aligned; a :class:`MemoryError` if it is beyond the limit."""
         exact = tensor.numel() * tensor.element_size()
@@ -129,7 +133,7 @@ class FeatureCache:
             place, self._space = self._space[:exact], self._space[size:]
             kept = place.view(tensor.dtype).view(tensor.shape).copy_(tensor)
         else:
-            kept = tensor.to('cpu', copy=True, memory_format=torch.contiguous_format)
+            kept = _copied(tensor)
         self.used = used + size
         return kept
 
@@ -144,6 +148,11 @@ class FeatureCache:
         """Forget everything and give its room back."""
         self._entries.clear()
         self._space = self._space[:0].clone()
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """A contiguous copy on the CPU, which keeps no larger tensor alive."""
+    return tensor.to('cpu', copy=True, memory_format=torch.contiguous_format)
 
 
 def stacked(entries: Sequence[Entry], device: torch.device) -> tuple[Tensor, Tensor]:
