@@ -56,7 +56,7 @@ class FeatureCacheTrainLoop(EpochBasedTrainLoop):
         super().__init__(runner, dataloader, max_epochs)
         self.cache: FeatureCache | None = None
         if bare(runner.model).trunk_frozen:
-            self.cache = FeatureCache(dtype, location, limit, runner.work_dir)
+            self.cache = FeatureCache(dtype, location, limit, runner.work_dir, test_features.used)
             self.dataloader.batch_sampler.views = views
 
     def run(self) -> nn.Module:
@@ -148,7 +148,14 @@ class _TestFeatures:
         if trunk != self.trunk or self.cache is None:
             self.close()
             self.trunk, self.cache = trunk, FeatureCache(**options)
+            # Training, which uses its features more often, has at least the other half.
+            self.cache.limit //= 2
         return self.cache
+
+    @property
+    def used(self) -> int:
+        """Bytes that the features take."""
+        return 0 if self.cache is None else self.cache.used
 
     def close(self) -> None:
         """Drop everything."""
@@ -175,26 +182,29 @@ def trunk_digest(model: IncrementalSegmentor, data: str) -> str:
 
 @LOOPS.register_module()
 class FeatureCacheTestLoop(TestLoop):
-    """Evaluates on cached features of the test images, which a frozen trunk never changes.
+    """Evaluates on cached features of the test images, where no later task changes the trunk; else as usual.
 
     Args:
         runner: the runner.
         dataloader: the test data.
         evaluator: the metric.
+        fp16: whether to compute in mixed precision.
         dtype: see :class:`~ssul_mmseg.features.FeatureCache`.
         location: see :class:`~ssul_mmseg.features.FeatureCache`.
         limit: see :class:`~ssul_mmseg.features.FeatureCache`.
     """
 
-    def __init__(self, runner: Runner, dataloader: dict, evaluator: dict, dtype: str = 'float16',
+    def __init__(self, runner: Runner, dataloader: dict, evaluator: dict, fp16: bool = False, dtype: str = 'float16',
                  location: str = 'memory', limit: float | None = None) -> None:
-        super().__init__(runner, dataloader, evaluator)
+        super().__init__(runner, dataloader, evaluator, fp16)
         self.options = dict(dtype=dtype, location=location, limit=limit, folder=runner.work_dir)
 
     @torch.no_grad()
     def run(self) -> dict:
         """Evaluate; returns the metrics."""
         runner = self.runner
+        if not bare(runner.model).trunk_stays:
+            return super().run()
         runner.call_hook('before_test')
         runner.call_hook('before_test_epoch')
         model = bare(runner.model).eval()

@@ -116,7 +116,28 @@ def test_test_images_pass_the_trunk_once_in_all_tasks(tree, base, tmp_path, monk
         None if self.training else passed.append(self.task), trunk(self, x))[1])
     options = {**OPTIONS, 'scenario.name': '18-1', 'memory.size': 10, 'feature_cache': dict(views=1)}
     run_scenario(tiny_config(tree, tmp_path, 'configs/ssul/voc_15-1_m.py', **options))
-    assert passed == [0] * 5 + [1] * 5  # five batches
+    assert passed == [0] * 5  # five batches
+
+
+@pytest.mark.parametrize('options', [{'model.freeze': False}, {'scenario.joint': True}], ids=str)
+def test_where_the_trunk_goes_on_learning_or_no_task_follows_no_test_feature_is_kept(tree, tmp_path, monkeypatch,
+                                                                                   options):
+    kept = []
+    monkeypatch.setattr(loops.test_features, 'of', lambda *args, **_: kept.append(args))
+    options = {**OPTIONS, 'incremental.train_cfg.max_epochs': 1, 'feature_cache': dict(views=1), **options}
+    assert run_scenario(tiny_config(tree, tmp_path, **options))['final']['all'] >= 0
+    assert not kept
+
+
+def test_training_and_test_features_share_the_limit(tree, base, tmp_path, monkeypatch):
+    limits = []
+    close = FeatureCache.close
+    monkeypatch.setattr(FeatureCache, 'close', lambda self: limits.append((self.limit, self.used)) or close(self))
+    options = {**OPTIONS, 'scenario.name': '18-1', 'memory.size': 10, 'feature_cache': dict(views=1, limit=2e-5)}
+    run_scenario(tiny_config(tree, tmp_path, 'configs/ssul/voc_15-1_m.py', **options))
+    *training, (test_limit, tested) = limits
+    assert test_limit == 10_000 >= tested > 8000
+    assert training == [(20_000 - tested, used) for _, used in training] and len(training) == 2
 
 
 def test_another_trunk_drops_the_features():
