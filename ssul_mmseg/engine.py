@@ -108,7 +108,9 @@ def task_config(cfg: Config, task: int) -> Config:
     if cache and task > 0:
         cfg.train_cfg.update(type='FeatureCacheTrainLoop', **cache)
         cfg.train_cfg.pop('by_epoch', None)
-        cfg.test_cfg = dict(type='FeatureCacheTestLoop', **{k: v for k, v in cache.items() if k != 'views'})
+    if cache and len(scenario.tasks) > 1:
+        kept = {key: value for key, value in cache.items() if key != 'views'}
+        cfg.test_cfg = dict(cfg.get('test_cfg') or {}, type='FeatureCacheTestLoop', **kept)
     for loader in (train, test):
         # Workers that outlive an epoch need to exist.
         loader.persistent_workers = loader.num_workers > 0 and loader.get('persistent_workers', False)

@@ -1,5 +1,4 @@
 """Features of a frozen trunk, computed once and kept: in memory, or in a file mapped into it."""
-import contextlib
 import logging
 import os
 import tempfile
@@ -14,15 +13,13 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from .errors import InputError
+from .machine import free_disk, free_memory, processes_here
 
 LOCATIONS = ('memory', 'disk')
 DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16, 'float32': torch.float32}
 ALIGNMENT = 64
 # Bytes of one file of location 'disk': a small data set takes no more than it needs.
 FILE_SIZE = 1 << 28
-# Files of the limit that a container or a job scheduler sets, and of what is used: control groups of both versions.
-MEMORY_GROUPS = [('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory.current'),
-                 ('/sys/fs/cgroup/memory/memory.limit_in_bytes', '/sys/fs/cgroup/memory/memory.usage_in_bytes')]
 
 
 @dataclass(frozen=True)
@@ -60,32 +57,27 @@ class FeatureCache:
         dtype: 'float16', 'bfloat16' or 'float32'. Features are rounded to it on every use, the first one included, so
             that results do not depend on what is cached.
         location: 'memory', or 'disk', nameless files, gone with :meth:`close` or with the process.
-        limit: gigabytes (10^9 bytes) it may take; None: half of the free memory or disk, shared by all processes.
+        limit: gigabytes (10^9 bytes) that the features of this process may take; None: its share of half of the free
+            memory or disk.
         folder: where the files of location 'disk' lie.
+        taken: bytes of the limit that another cache of this process has taken.
     """
 
     def __init__(self, dtype: str = 'float16', location: str = 'memory', limit: float | None = None,
-                 folder: str | Path = '.') -> None:
+                 folder: str | Path = '.', taken: int = 0) -> None:
         check_cache(dtype=dtype, location=location, limit=limit)
         self.dtype = DTYPES[dtype]
         self.folder = Path(folder) if location == 'disk' else None
-        self.limit = int(limit * 1e9) if limit is not None else self._free_bytes() // (2 * get_world_size())
+        whole = int(limit * 1e9) if limit is not None else (self._free_bytes() + taken) // 2
+        self.limit = max(0, whole - taken)
         self.used = 0
         self.full = False
         self._entries: dict[Hashable, Entry] = {}
         self._space = torch.empty(0, dtype=torch.uint8)
 
     def _free_bytes(self) -> int:
-        """Bytes free where the cache lies."""
-        if self.folder:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            status = os.statvfs(self.folder)
-            return status.f_bavail * status.f_frsize
-        free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-        for limit, used in MEMORY_GROUPS:
-            with contextlib.suppress(OSError, ValueError):  # there is no such group, or no limit ('max')
-                free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
-        return max(0, free)
+        """This process's share of what is free where the cache lies; a disk may be that of several machines."""
+        return free_disk(self.folder) // get_world_size() if self.folder else free_memory() // processes_here()
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._entries
@@ -115,6 +107,10 @@ class FeatureCache:
             return
         self._entries[key] = Entry(*kept, info)
 
+    def copied(self, features: Tensor, labels: Tensor) -> Entry:
+        """Features (channels, h, w) and uint8 labels (H, W) as :meth:`put` keeps them, but for the caller to hold."""
+        return Entry(_copied(features.detach().to(self.dtype)), _copied(labels))
+
     def _keep(self, tensor: Tensor) -> Tensor:
         """A copy of a tensor on the CPU, aligned; a :class:`MemoryError` if it is beyond the limit."""
         exact = tensor.numel() * tensor.element_size()
@@ -129,7 +125,7 @@ class FeatureCache:
             place, self._space = self._space[:exact], self._space[size:]
             kept = place.view(tensor.dtype).view(tensor.shape).copy_(tensor)
         else:
-            kept = tensor.to('cpu', copy=True, memory_format=torch.contiguous_format)
+            kept = _copied(tensor)
         self.used = used + size
         return kept
 
@@ -143,7 +139,13 @@ class FeatureCache:
     def close(self) -> None:
         """Forget everything and give its room back."""
         self._entries.clear()
+        self.used = 0
         self._space = self._space[:0].clone()
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """A contiguous copy on the CPU, which keeps no larger tensor alive."""
+    return tensor.to('cpu', copy=True, memory_format=torch.contiguous_format)
 
 
 def stacked(entries: Sequence[Entry], device: torch.device) -> tuple[Tensor, Tensor]:

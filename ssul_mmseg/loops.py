@@ -11,18 +11,16 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from .features import FeatureCache, check_cache, stacked
+from .features import Entry, FeatureCache, check_cache, stacked
 from .files import digest
+from .groups import due_groups, group_size
 from .models.segmentors import IncrementalSegmentor, of_one_size
 from .processes import bare
 
 
 def loaded(loader: DataLoader, batches: Iterable[Sequence[Hashable]]) -> Iterator[dict]:
-    """Load batches of keys, empty ones left out.
-
-    The workers of ``loader`` do it; none is started where there is nothing to load.
-    """
-    batches = [batch for batch in batches if batch]
+    """Load batches of keys by the workers of ``loader``; none is started where there is nothing to load."""
+    batches = list(batches)
     if not batches:
         return iter(())
     return iter(DataLoader(
@@ -37,6 +35,10 @@ class FeatureCacheTrainLoop(EpochBasedTrainLoop):
     Every image has ``views`` augmentations, reused in turn. In the first ``views`` epochs each is loaded, passed
     through the trunk and labelled as usual, and features and finished labels are kept; later epochs need neither
     images nor trunk.
+
+    What an epoch lacks passes the trunk once in it, in groups of one size across its batches. What the cache does not
+    keep is held until its last use in the epoch: the rest of a group, less than a batch, and views of exemplars, which
+    alone come again, never more than the epoch has keys.
 
     Args:
         runner: the runner.
@@ -54,7 +56,7 @@ class FeatureCacheTrainLoop(EpochBasedTrainLoop):
         super().__init__(runner, dataloader, max_epochs)
         self.cache: FeatureCache | None = None
         if bare(runner.model).trunk_frozen:
-            self.cache = FeatureCache(dtype, location, limit, runner.work_dir)
+            self.cache = FeatureCache(dtype, location, limit, runner.work_dir, test_features.used)
             self.dataloader.batch_sampler.views = views
 
     def run(self) -> nn.Module:
@@ -75,68 +77,62 @@ class FeatureCacheTrainLoop(EpochBasedTrainLoop):
         sampler = self.dataloader.batch_sampler
         first = sampler.first_iteration
         batches = list(sampler)
-        missing = [[key for key in batch if key not in self.cache] for batch in batches]
-        data = loaded(self.dataloader, missing)
-        for idx, (keys, fresh) in enumerate(zip(batches, missing, strict=True), start=first):
-            data_batch = next(data) if fresh else None
-            features, labels = self._features(keys, fresh, data_batch)
-            self._step(idx, features, labels, data_batch)
+        groups = due_groups(batches, self.cache, group_size(sampler))
+        data = loaded(self.dataloader, (group for due in groups for group in due))
+        last_use = {key: place for place, keys in enumerate(batches) for key in keys}
+        held: dict[Hashable, Entry] = {}
+        for place, (keys, due) in enumerate(zip(batches, groups, strict=True)):
+            for group in due:
+                held.update(self._computed(group, next(data)))
+            features, labels = self._features([held[key] if key in held else self.cache[key] for key in keys])
+            for key in keys:
+                if last_use[key] == place:
+                    held.pop(key, None)
+            self._step(first + place, features, labels)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
-    @torch.no_grad()
-    def _features(self, keys: Sequence[Hashable], fresh: Sequence[Hashable], data_batch: dict | None
-                  ) -> tuple[Tensor, Tensor]:
-        """Features (B, channels, h, w) and finished labels (B, H, W) of a batch, the fresh ones computed and kept."""
+    def _features(self, entries: Sequence[Entry]) -> tuple[Tensor, Tensor]:
+        """Features (B, channels, h, w) and finished labels (B, H, W) of a batch."""
         model = bare(self.runner.model)
         device = next(model.parameters()).device
-        if not keys:
+        if not entries:
             # None of the batch's images belongs to this process; it takes part all the same.
             return (torch.zeros(0, model.decode_head.channels, 1, 1, device=device),
                     torch.zeros(0, 1, 1, dtype=torch.uint8, device=device))
-        if data_batch is None:
-            return stacked([self.cache[key] for key in keys], device)
+        return stacked(entries, device)
+
+    @torch.no_grad()
+    def _computed(self, keys: Sequence[Hashable], data_batch: dict) -> dict[Hashable, Entry]:
+        """Pass loaded images through the trunk and label them; returns what of it the cache does not keep.
+
+        The last bits of an image's features depend on the size of its batch, not on what else is in it: a smaller
+        group is filled up, as a run that goes on with an empty cache has other groups.
+        """
+        model = bare(self.runner.model)
         with self.runner.optim_wrapper.optim_context(model):
             data = model.data_preprocessor(data_batch, True)
-            shown = torch.cat([sample.gt_sem_seg.data for sample in data['data_samples']])
-            computed = [self._compute(data['inputs'][part], shown[part]) for part in self._parts(len(shown))]
-            features, labels = (torch.cat(tensors)[:len(shown)] for tensors in zip(*computed, strict=True))
-        parts = dict(zip(fresh, zip(features, labels, strict=True), strict=True))
+            filled = torch.arange(group_size(self.dataloader.batch_sampler)) % len(keys)
+            inputs = data['inputs'][filled]
+            shown = torch.cat([sample.gt_sem_seg.data for sample in data['data_samples']])[filled]
+            features = model.trunk(inputs)
+            # The old model's labels come from the features as they are, not as they are kept.
+            labels = model.decode_head.to_labels(model.targets(inputs, features, shown))
+        parts = dict(zip(keys, zip(features, labels, strict=True), strict=False))
         for key, part in parts.items():
             self.cache.put(key, *part)
-        old = [key for key in keys if key not in parts]
-        if old:
-            parts.update(zip(old, zip(*stacked([self.cache[key] for key in old], device), strict=True), strict=True))
-        return torch.stack([parts[key][0] for key in keys]), torch.stack([parts[key][1] for key in keys])
+        return {key: self.cache.copied(*part) for key, part in parts.items() if key not in self.cache}
 
-    def _parts(self, count: int) -> Sequence[Tensor]:
-        """Positions of ``count`` images in parts of one size, the last filled up from the start.
-
-        The last bits of an image's features depend on the size of its batch, and how many images are missing depends
-        on what is cached: a run that goes on with an empty cache would differ.
-        """
-        sampler = self.dataloader.batch_sampler
-        size = min(sampler.local_size, sampler.new_per_batch)
-        return (torch.arange(-(-count // size) * size) % count).split(size)
-
-    def _compute(self, inputs: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
-        """Features as they come back from the cache, and finished labels, of images and the labels they show."""
-        model = bare(self.runner.model)
-        features = model.trunk(inputs)
-        # The old model's labels come from the features as they are, not as they are kept.
-        labels = model.decode_head.to_labels(model.targets(inputs, features, shown))
-        return self.cache.rounded(features).contiguous(), labels
-
-    def _step(self, idx: int, features: Tensor, labels: Tensor, data_batch: dict | None) -> None:
+    def _step(self, idx: int, features: Tensor, labels: Tensor) -> None:
         """One update, as ``train_step`` makes it."""
         runner = self.runner
-        runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
+        runner.call_hook('before_train_iter', batch_idx=idx, data_batch=None)
         model, optim_wrapper = runner.model, runner.optim_wrapper
         with optim_wrapper.optim_context(model):
             losses = model(features, labels, mode='features')
         loss, outputs = bare(model).parse_losses(losses)
         optim_wrapper.update_params(loss)
-        runner.call_hook('after_train_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        runner.call_hook('after_train_iter', batch_idx=idx, data_batch=None, outputs=outputs)
         self._iter += 1
 
 
@@ -152,7 +148,14 @@ class _TestFeatures:
         if trunk != self.trunk or self.cache is None:
             self.close()
             self.trunk, self.cache = trunk, FeatureCache(**options)
+            # Training, which uses its features more often, has at least the other half.
+            self.cache.limit //= 2
         return self.cache
+
+    @property
+    def used(self) -> int:
+        """Bytes that the features take."""
+        return 0 if self.cache is None else self.cache.used
 
     def close(self) -> None:
         """Drop everything."""
@@ -179,26 +182,29 @@ def trunk_digest(model: IncrementalSegmentor, data: str) -> str:
 
 @LOOPS.register_module()
 class FeatureCacheTestLoop(TestLoop):
-    """Evaluates on cached features of the test images, which a frozen trunk never changes.
+    """Evaluates on cached features of the test images, where no later task changes the trunk; else as usual.
 
     Args:
         runner: the runner.
         dataloader: the test data.
         evaluator: the metric.
+        fp16: whether to compute in mixed precision.
         dtype: see :class:`~ssul_mmseg.features.FeatureCache`.
         location: see :class:`~ssul_mmseg.features.FeatureCache`.
         limit: see :class:`~ssul_mmseg.features.FeatureCache`.
     """
 
-    def __init__(self, runner: Runner, dataloader: dict, evaluator: dict, dtype: str = 'float16',
+    def __init__(self, runner: Runner, dataloader: dict, evaluator: dict, fp16: bool = False, dtype: str = 'float16',
                  location: str = 'memory', limit: float | None = None) -> None:
-        super().__init__(runner, dataloader, evaluator)
+        super().__init__(runner, dataloader, evaluator, fp16)
         self.options = dict(dtype=dtype, location=location, limit=limit, folder=runner.work_dir)
 
     @torch.no_grad()
     def run(self) -> dict:
         """Evaluate; returns the metrics."""
         runner = self.runner
+        if not bare(runner.model).trunk_stays:
+            return super().run()
         runner.call_hook('before_test')
         runner.call_hook('before_test_epoch')
         model = bare(runner.model).eval()

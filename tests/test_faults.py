@@ -17,7 +17,7 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmseg.registry import OPTIM_WRAPPERS
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
-from ssul_mmseg import features
+from ssul_mmseg import features, machine
 from ssul_mmseg.engine import run_scenario
 from ssul_mmseg.features import FeatureCache
 from ssul_mmseg.hooks import IncrementalTaskHook
@@ -218,8 +218,8 @@ def test_a_loss_that_is_no_number(train, whole, base, monkeypatch, value):
     images = []
     loss, before_train_iter = SigmoidBCELoss.forward, IncrementalTaskHook.before_train_iter
 
-    def spoiled(self, logits, target):
-        return loss(self, logits, target) * (value if len(images) == 5 else 1)
+    def spoiled(self, *args):
+        return loss(self, *args) * (value if len(images) == 5 else 1)
 
     def noted(hook, runner, batch_idx, data_batch):
         images.append([Path(sample.img_path).name for sample in data_batch['data_samples']])
@@ -294,8 +294,9 @@ def test_a_disk_without_room_for_the_feature_cache(tmp_path, monkeypatch):
 
 
 def test_the_feature_cache_respects_the_limit_of_a_container(tmp_path, monkeypatch):
-    for name, amount in (('max', 1000), ('used', 400), ('none', 'max')):
-        (tmp_path / name).write_text(f'{amount}\n')
-    monkeypatch.setattr(features, 'MEMORY_GROUPS', [(tmp_path / 'none', tmp_path / 'used'),
-                                                    (tmp_path / 'max', tmp_path / 'used'), ('/nowhere', '/nowhere')])
+    for name, content in (('max', '1000'), ('used', '400'), ('none', 'max'), ('stat', 'inactive_file 0')):
+        (tmp_path / name).write_text(f'{content}\n')
+    groups = [('none', 'used', 'stat'), ('max', 'used', 'stat'), ('missing', 'missing', 'missing')]
+    monkeypatch.setattr(machine, 'MEMORY_GROUPS', [
+        (*(tmp_path / name for name in names), 'inactive_file') for names in groups])
     assert FeatureCache().limit == 300

@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 from tiny import tiny_config, voc_tree
@@ -6,6 +8,7 @@ from ssul_mmseg import loops
 from ssul_mmseg.engine import run_scenario
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.features import FeatureCache
+from ssul_mmseg.models import IncrementalSegmentor
 from ssul_mmseg.weights import load_state
 
 OPTIONS = {'scenario.name': '19-1', 'train_cfg.max_epochs': 1, 'incremental': dict(train_cfg=dict(max_epochs=4))}
@@ -70,8 +73,33 @@ def test_half_precision_changes_the_test_metrics_by_little(tree, base, tmp_path)
     assert results['float16'] == pytest.approx(plain, abs=.1)
 
 
+@pytest.mark.parametrize('other', [{}, {'limit': 2e-5}, {'limit': 0.}], ids=str)
+def test_an_epoch_passes_what_it_lacks_and_less_than_a_group_more(tree, tmp_path, monkeypatch, other):
+    """Thirteen images, batches of ten, half of them exemplars: each epoch leaves out three others of the thirteen."""
+    passed, lacking, held = [], [], []
+    trunk, groups = IncrementalSegmentor.trunk, loops.due_groups
+    monkeypatch.setattr(IncrementalSegmentor, 'trunk', lambda self, x: (
+        passed[-1].append(len(x)) if self.training and self.task else None, trunk(self, x))[1])
+
+    def due_groups(batches, kept, size):
+        lacking.append(len({key for batch in batches for key in batch if key not in kept}))
+        passed.append([])
+        return groups(batches, kept, size)
+    monkeypatch.setattr(loops, 'due_groups', due_groups)
+    copied = FeatureCache.copied
+    monkeypatch.setattr(FeatureCache, 'copied', lambda *args: held.append(weakref.ref(entry := copied(*args))) or entry)
+    options = {**OPTIONS, 'scenario.name': '15-5', 'memory.size': 10, 'train_dataloader.batch_size': 10}
+    document = run_scenario(tiny_config(tree, tmp_path, 'configs/ssul/voc_15-1_m.py', **options,
+                                        feature_cache=dict(views=2, **other)))
+    assert document['tasks'][1]['num_images'] == 13
+    assert len(passed) == 4 and all(set(sizes) <= {5} for sizes in passed)
+    for sizes, missing in zip(passed, lacking, strict=True):
+        assert missing <= sum(sizes) < missing + 5
+    assert min(lacking) > 8 if other == {'limit': 0.} else 0 < lacking[2] < lacking[0]
+    assert bool(held) == bool(other) and not any(entry() for entry in held)
+
+
 def test_images_pass_the_trunk_once(tree, base, tmp_path, monkeypatch):
-    from ssul_mmseg.models import IncrementalSegmentor
     passed = []
     trunk = IncrementalSegmentor.trunk
     monkeypatch.setattr(IncrementalSegmentor, 'trunk', lambda self, x: passed.append(len(x)) or trunk(self, x))
@@ -82,14 +110,34 @@ def test_images_pass_the_trunk_once(tree, base, tmp_path, monkeypatch):
 
 
 def test_test_images_pass_the_trunk_once_in_all_tasks(tree, base, tmp_path, monkeypatch):
-    from ssul_mmseg.models import IncrementalSegmentor
     passed = []
     trunk = IncrementalSegmentor.trunk
     monkeypatch.setattr(IncrementalSegmentor, 'trunk', lambda self, x: (
         None if self.training else passed.append(self.task), trunk(self, x))[1])
     options = {**OPTIONS, 'scenario.name': '18-1', 'memory.size': 10, 'feature_cache': dict(views=1)}
     run_scenario(tiny_config(tree, tmp_path, 'configs/ssul/voc_15-1_m.py', **options))
-    assert passed == [0] * 5 + [1] * 5  # five batches
+    assert passed == [0] * 5  # five batches
+
+
+@pytest.mark.parametrize('options', [{'model.freeze': False}, {'scenario.joint': True}], ids=str)
+def test_where_the_trunk_goes_on_learning_or_no_task_follows_no_test_feature_is_kept(tree, tmp_path, monkeypatch,
+                                                                                   options):
+    kept = []
+    monkeypatch.setattr(loops.test_features, 'of', lambda *args, **_: kept.append(args))
+    options = {**OPTIONS, 'incremental.train_cfg.max_epochs': 1, 'feature_cache': dict(views=1), **options}
+    assert run_scenario(tiny_config(tree, tmp_path, **options))['final']['all'] >= 0
+    assert not kept
+
+
+def test_training_and_test_features_share_the_limit(tree, base, tmp_path, monkeypatch):
+    limits = []
+    close = FeatureCache.close
+    monkeypatch.setattr(FeatureCache, 'close', lambda self: limits.append((self.limit, self.used)) or close(self))
+    options = {**OPTIONS, 'scenario.name': '18-1', 'memory.size': 10, 'feature_cache': dict(views=1, limit=2e-5)}
+    run_scenario(tiny_config(tree, tmp_path, 'configs/ssul/voc_15-1_m.py', **options))
+    *training, (test_limit, tested) = limits
+    assert test_limit == 10_000 >= tested > 8000
+    assert training == [(20_000 - tested, used) for _, used in training] and len(training) == 2
 
 
 def test_another_trunk_drops_the_features():

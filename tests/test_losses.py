@@ -1,8 +1,18 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from ssul_mmseg.models.losses import IGNORED, NO_POSITIVE, SigmoidBCELoss, SoftmaxCELoss, channel_table
+from ssul_mmseg.models.losses import (
+    IGNORED,
+    NO_POSITIVE,
+    SigmoidBCELoss,
+    SoftmaxCELoss,
+    channel_table,
+    looked_up,
+    upsampled_sigmoid_bce,
+)
 
 
 def plain_bce(logits, target):
@@ -32,6 +42,49 @@ def test_sigmoid_bce_equals_the_definition(channels):
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize('align_corners', [False, True])
+@pytest.mark.parametrize('labels', ['mixed', 'none positive', 'all ignored'])
+@pytest.mark.parametrize('shape', [(3, 5, 4, 33, 30), (152, 3, 3, 9, 7), (2, 1, 1, 5, 4), (4, 6, 5, 6, 5)], ids=str)
+def test_upsampled_bce_equals_upsampling_and_the_definition(shape, labels, align_corners):
+    channels, *grid, height, width = shape
+    torch.manual_seed(channels)
+    logits = torch.randn(2, channels, *grid) * 4
+    target = {'mixed': torch.randint(-2, channels, (2, height, width)),
+              'none positive': torch.full((2, height, width), NO_POSITIVE),
+              'all ignored': torch.full((2, height, width), IGNORED)}[labels]
+
+    def plain(logits, target):
+        return plain_bce(F.interpolate(logits, (height, width), mode='bilinear', align_corners=align_corners), target)
+    expected, expected_gradient = value_and_gradient(plain, logits, target)
+    for autocast in (False, True):
+        with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+            value, gradient = value_and_gradient(
+                lambda *args: upsampled_sigmoid_bce(*args, align_corners), logits, target)
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-5)
+
+
+def test_upsampled_bce_of_no_image_is_nothing_with_a_gradient():
+    value, gradient = value_and_gradient(upsampled_sigmoid_bce, torch.zeros(0, 3, 1, 1), torch.zeros(0, 1, 1).long())
+    assert value == 0 and gradient.shape == (0, 3, 1, 1)
+
+
+def test_upsampled_bce_scales_with_what_follows_it():
+    logits, target = torch.randn(2, 3, 4, 4), torch.randint(-2, 3, (2, 9, 9))
+    _, gradient = value_and_gradient(upsampled_sigmoid_bce, logits, target)
+    _, scaled = value_and_gradient(lambda *args: upsampled_sigmoid_bce(*args) * 3 / 7, logits, target)
+    torch.testing.assert_close(scaled, gradient * 3 / 7)
+
+
+@pytest.mark.parametrize('score', [0., 1e-6, 20., 1e4])
+def test_many_scores_near_and_far_from_zero_lose_nothing(score):
+    """At score 0 each of 1,000 channels halves the product of which the logarithm is taken."""
+    logits = torch.full((1, 1000, 2, 2), score)
+    target = torch.full((1, 4, 4), NO_POSITIVE)
+    value = upsampled_sigmoid_bce(logits, target)
+    assert value.item() == pytest.approx(16_000 * (score + math.log1p(math.exp(-score))), rel=1e-5)
+
+
 def test_sigmoid_bce_by_hand():
     # One pixel, scores 0 and 2, true channel 1: log 2 + log(1 + e^-2).
     logits = torch.tensor([0., 2.]).view(1, 2, 1, 1)
@@ -58,7 +111,7 @@ def test_softmax_ce_ignores_and_sums():
 def test_channel_table_keeps_the_negative_targets():
     table = channel_table(5, [0, 3, 4], torch.device('cpu'))
     target = torch.tensor([0, 1, 2, 3, 4, NO_POSITIVE, IGNORED])
-    assert table[target].tolist() == [0, NO_POSITIVE, NO_POSITIVE, 1, 2, NO_POSITIVE, IGNORED]
+    assert looked_up(table, target - IGNORED).tolist() == [0, NO_POSITIVE, NO_POSITIVE, 1, 2, NO_POSITIVE, IGNORED]
 
 
 @pytest.mark.parametrize('num_old', [1, 5, 150])
@@ -71,5 +124,6 @@ def test_learning_channels_alone_give_the_same_gradient(num_old):
     full = logits.clone().requires_grad_()
     plain_bce(full, target).backward()
     part = logits[:, kept].clone().requires_grad_()
-    SigmoidBCELoss()(part, channel_table(num_old + 4, kept, logits.device)[target]).backward()
+    kept_target = looked_up(channel_table(num_old + 4, kept, logits.device), target - IGNORED)
+    SigmoidBCELoss()(part, kept_target).backward()
     torch.testing.assert_close(part.grad, full.grad[:, kept], rtol=1e-5, atol=1e-5)

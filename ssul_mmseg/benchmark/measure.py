@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..machine import free_memory
 from .settings import Options
 
 STATUS = Path('/proc/self/status')
@@ -170,11 +171,9 @@ def _resident(field: str) -> int:
     return int(re.search(rf'{field}:\s+(\d+)', STATUS.read_text())[1]) * 1024
 
 
-def free_memory(device: str) -> int:
+def free_bytes(device: str) -> int:
     """Bytes that can still be taken."""
-    if device != 'cpu':
-        return torch.cuda.mem_get_info()[0]
-    return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    return free_memory() if device == 'cpu' else torch.cuda.mem_get_info()[0]
 
 
 def machine(options: Options) -> dict:

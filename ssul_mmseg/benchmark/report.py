@@ -69,7 +69,8 @@ def _task(result: Mapping) -> list[str]:
     for setting, found in result.items():
         lines += [
             f'{setting}: {found["images"]} images, {found["epochs"]} epochs, batch {found["batch_size"]}, '
-            f'{found["views"]} views: {found["visits"]} visits, {found["first_visits"]} of them the first of a view. '
+            f'{found["views"]} views: {found["visits"]} visits, {found["first_visits"]} of them the first of a view, '
+            f'{found["trunk_passes"]} passes of the trunk with the cache. '
             f'Extrapolated from iterations of batch {found["measured_batch_size"]}.', '',
             *_table(('variant', 's / task', 'speed-up over reference', 'over reference_same_network'), (
                 (name, f'{seconds:.1f}', *(_number(found['seconds_per_task'][other] / seconds)

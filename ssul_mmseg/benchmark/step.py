@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .measure import Updater, Work, free_memory, interleaved, peak_memory, say
+from .measure import Updater, Work, free_bytes, interleaved, peak_memory, say
 from .networks import count_survivors, random_batch, started_ssul
 from .reference import build_reference, fast_loss
 from .settings import GROWTH_SURVIVORS, SETTINGS, Options
@@ -98,7 +98,7 @@ def measure_growth(options: Options) -> dict:
     seconds = interleaved(ours, options, 'growth')
     for num_old in points:
         needed = TENSORS * 4 * options.scale.batch * (num_old + 3) * options.scale.crop**2
-        if needed > free_memory(options.device):
+        if needed > free_bytes(options.device):
             skipped.append(f'{num_old} old classes: about {needed / 1e9:.0f} GB needed')
             continue
         variant = f'reference_same_network_{num_old}'

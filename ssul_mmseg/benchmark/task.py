@@ -1,11 +1,13 @@
 """A whole incremental task, from measured iterations: with cached features, without, and in the plain formulation."""
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from types import SimpleNamespace
 
 import torch
-from torch import Tensor
 
 from ..features import FeatureCache, stacked
+from ..groups import due_groups, group_size
 from ..methods.ssul import SSUL
+from ..samplers import ReplayBatchSampler
 from .measure import Updater, interleaved
 from .networks import Batch, random_batch, started_ssul
 from .reference import build_reference, fast_loss, fast_targets
@@ -19,8 +21,8 @@ BATCH_SIZE = 32
 VIEWS = 5
 
 
-def visits(images: int, epochs: int, batch_size: int, views: int) -> tuple[int, int]:
-    """How many images a task passes through the network, in all and for the first time in their view.
+def visits(images: int, epochs: int, batch_size: int, views: int) -> tuple[int, int, int]:
+    """How many images a task without memory passes through the network, batch by batch as in training.
 
     Args:
         images: of the task.
@@ -29,21 +31,27 @@ def visits(images: int, epochs: int, batch_size: int, views: int) -> tuple[int, 
         views: augmentations per image.
 
     Returns:
-        All visits, first visits.
+        All visits, first visits (in their view), passes of the trunk with a cache that holds everything.
     """
-    total = epochs * max(1, images // batch_size) * batch_size
-    return total, min(total, images * views)
+    epoch = SimpleNamespace(dataset=SimpleNamespace(num_new=images, num_exemplars=0), epoch=0)
+    sampler = ReplayBatchSampler(epoch, batch_size, views=views)
+    kept: set[Hashable] = set()
+    total = passes = 0
+    for epoch.epoch in range(epochs):
+        batches = list(sampler)
+        passes += group_size(sampler) * sum(map(len, due_groups(batches, kept, group_size(sampler))))
+        kept.update(key for batch in batches for key in batch)
+        total += sum(map(len, batches))
+    return total, len(kept), passes
 
 
-def first_visit(model: SSUL, batch: Batch, cache: FeatureCache, keys: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Features and finished labels of images that are not cached, as ``FeatureCacheTrainLoop`` makes them."""
-    with torch.no_grad():
-        features = model.trunk(batch.inputs)
-        labels = model.decode_head.to_labels(fast_targets(model, features, batch))
-    rounded = cache.rounded(features)
-    for key, *part in zip(keys, rounded, labels, strict=True):
+@torch.no_grad()
+def fill(model: SSUL, batch: Batch, cache: FeatureCache, keys: Sequence[int]) -> None:
+    """Keep features and finished labels of images that are not cached, as ``FeatureCacheTrainLoop`` does."""
+    features = model.trunk(batch.inputs)
+    labels = model.decode_head.to_labels(fast_targets(model, features, batch))
+    for key, *part in zip(keys, features, labels, strict=True):
         cache.put(key, *part)
-    return rounded, labels
 
 
 def measure_task(options: Options) -> dict:
@@ -56,34 +64,32 @@ def measure_task(options: Options) -> dict:
     updates = {same: Updater(reference.network, options) for same, reference in plain.items()}
     cache = FeatureCache()
 
-    def fresh() -> None:
+    def first_visit() -> None:
         # A cache of its own: what it holds already it would not keep again.
-        own = FeatureCache(limit=1)
         with update.autocast():
-            features, labels = first_visit(model, batch, own, keys)
-        update(lambda: model(features, labels, mode='features')['loss_bce'])
+            fill(model, batch, FeatureCache(limit=1), keys)
 
     def cached() -> None:
         features, labels = stacked([cache[key] for key in keys], device)
         update(lambda: model(features, labels, mode='features')['loss_bce'])
 
     with update.autocast():
-        first_visit(model, batch, cache, keys)
+        fill(model, batch, cache, keys)
     variants = {
         'uncached': lambda: update(lambda: fast_loss(model, batch)),
-        'first_visit': fresh,
+        'first_visit': first_visit,
         'cached': cached,
         'reference': lambda: updates[False](lambda: plain[False].loss(batch)),
         'reference_same_network': lambda: updates[True](lambda: plain[True].loss(batch)),
     }
     seconds = interleaved(variants, options, f'task {SETTING}')
-    total, first = visits(IMAGES, EPOCHS, BATCH_SIZE, VIEWS)
+    total, first, passes = visits(IMAGES, EPOCHS, BATCH_SIZE, VIEWS)
     per_image = {name: found['median'] / size for name, found in seconds.items()}
     task = {name: total * per_image[name] for name in ('uncached', 'reference', 'reference_same_network')}
-    task['cached'] = first * per_image['first_visit'] + (total - first) * per_image['cached']
+    task['cached'] = passes * per_image['first_visit'] + total * per_image['cached']
     return {SETTING: {
         'images': IMAGES, 'epochs': EPOCHS, 'batch_size': BATCH_SIZE, 'views': VIEWS,
-        'visits': total, 'first_visits': first, 'measured_batch_size': size,
+        'visits': total, 'first_visits': first, 'trunk_passes': passes, 'measured_batch_size': size,
         'seconds_per_iteration': seconds,
         'seconds_per_task': task,
         'speedup_cached': task['reference'] / task['cached'],

@@ -52,6 +52,7 @@ class SSUL(IncrementalSegmentor):
         if weight_transfer == 'unknown' and 'unknown' not in self.decode_head.names:
             raise InputError("model.weight_transfer is 'unknown', which a head without unknown does not have; set "
                              'model.weight_transfer=background or random, or model.decode_head.unknown=True')
+        self.freezes_later = freeze
         self.freezes = freeze and self.task > 0
         self.tau = tau
         self.weight_transfer = weight_transfer
@@ -59,6 +60,11 @@ class SSUL(IncrementalSegmentor):
         self._old_dummies: dict[str, nn.Module] = {}
         self._old_network: list[SSUL] = []
         self.freeze()
+
+    @property
+    def trunk_stays(self) -> bool:
+        """Whether the trunk is frozen from task 1 on."""
+        return self.freezes_later
 
     def frozen_modules(self) -> list[nn.Module]:
         """From task 1 on: backbone, neck, ASPP and the old classes' classifiers."""

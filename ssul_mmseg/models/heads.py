@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..tasks import IGNORE, UNKNOWN
 from .dropout import BatchDropout2d
-from .losses import IGNORED, channel_table
-from .upsampling import upsample
+from .losses import IGNORED, channel_table, looked_up
 
 CLASSIFIERS = ('linear', 'conv')
 
@@ -79,6 +78,7 @@ class IncrementalASPPHead(ASPPHead):
         self.classifiers = nn.ModuleDict({name: self._classifier(classifier, n) for name, n in widths.items()})
         starts = [0, *accumulate(widths.values())]
         self._channels = {name: range(a, b) for name, a, b in zip(widths, starts, starts[1:], strict=False)}
+        self._channel_tables: dict[tuple[int, ...], Tensor] = {}
         self._label_table = torch.full((256, ), IGNORED)
         self._label_table[:self.num_seen + 1] = torch.arange(self.num_seen + 1)[:256]
         self._label_table[UNKNOWN] = self.num_seen + 1 if unknown else 0
@@ -146,7 +146,7 @@ class IncrementalASPPHead(ASPPHead):
             int64 (B, H, W).
         """
         self._label_table = self._label_table.to(labels.device)
-        return self._label_table[labels.long()]
+        return looked_up(self._label_table, labels)
 
     def to_labels(self, channels: Tensor) -> Tensor:
         """Undo :meth:`to_channels`: integer channels 0..C-1 or ``IGNORED`` to uint8 labels of the same shape."""
@@ -171,14 +171,22 @@ class IncrementalASPPHead(ASPPHead):
         """
         if self.dropout is not None:
             features = self.dropout(features)
-        logits = upsample(self.classify(features, names).float(), target.shape[1:], self.align_corners)
-        kept = self.channels_of(names)
-        if len(kept) < self.out_channels:
-            target = channel_table(self.out_channels, kept, target.device)[target]
+        logits = self.classify(features, names).float()
+        target = self._channels_among(target, names)
         valid = (target != IGNORED).sum()
         all_reduce(valid)
-        total = self.loss_decode(logits, target)
+        total = self.loss_decode(logits, target, self.align_corners)
         return {self.loss_decode.loss_name: total * get_world_size() / valid.clamp(min=1)}
+
+    def _channels_among(self, target: Tensor, names: Sequence[str]) -> Tensor:
+        """Turn a target (B, H, W) over all channels into one over those of the named classifiers."""
+        kept = self.channels_of(names)
+        if len(kept) == self.out_channels:
+            return target
+        key = tuple(kept)
+        if key not in self._channel_tables or self._channel_tables[key].device != target.device:
+            self._channel_tables[key] = channel_table(self.out_channels, kept, target.device)
+        return looked_up(self._channel_tables[key], target - IGNORED)
 
     def transfer_weights(self, source: str | None) -> None:
         """Start the filters of the task's classes as copies of one filter (SSUL, section 3.4, weight transfer).

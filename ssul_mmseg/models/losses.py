@@ -1,34 +1,91 @@
 """Pixel losses over logit channels, as pure functions and as registered modules."""
+import functools
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from .upsampling import upsample
+
 NO_POSITIVE = -1
 """Target of a pixel whose class is none of the channels at hand: every channel is a negative there."""
 IGNORED = -2
 """Target of a pixel that counts nowhere."""
+# max(sigmoid, 1 - sigmoid) is at least 1/2: a product of so many is at least 2^-64, far from float32's least number.
+FACTORS = 64
 
 
-def sigmoid_bce(logits: Tensor, target: Tensor) -> Tensor:
-    r"""Binary cross-entropy of every channel, summed over channels and valid pixels, without a one-hot tensor.
+@functools.lru_cache(maxsize=16)
+def upsampling_matrix(size: int, upsampled: int, align_corners: bool, device: torch.device) -> Tensor:
+    """Matrix float32 (upsampled, size) that resizes one axis as :func:`upsample` does."""
+    axis = torch.eye(size, device=device).view(1, 1, size, size)
+    return upsample(axis, (upsampled, size), align_corners)[0, 0].contiguous()
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Sum of the products of two tensors of one shape."""
+    return a.flatten() @ b.flatten()
+
+
+class _UpsampledSigmoidBCE(torch.autograd.Function):
+    """See :func:`upsampled_sigmoid_bce`."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, align_corners: bool) -> Tensor:
+        """Value of the loss; its gradient on the grid is kept for the backward pass."""
+        rows, columns = (
+            upsampling_matrix(logits.shape[axis], target.shape[axis - 1], align_corners, logits.device)
+            for axis in (2, 3))
+        value, gradient = logits.new_zeros(()), torch.empty_like(logits)
+        # On a CPU image by image: what is at full resolution stays in its caches.
+        at_once = 1 if logits.device.type == 'cpu' else max(1, len(logits))
+        for images, labels, grid in zip(*(x.split(at_once) for x in (logits, target, gradient)), strict=True):
+            scores = rows @ images @ columns.T
+            valid = (labels != IGNORED).float()
+            slope = scores.sigmoid()
+            # softplus(s) = relu(s) - log max(sigmoid(s), 1 - sigmoid(s)): one logarithm for many channels.
+            for part in slope.split(FACTORS, dim=1):
+                likeliest = functools.reduce(Tensor.mul_, (torch.maximum(p, 1 - p) for p in part.unbind(1)))
+                value -= _dot(likeliest.log_(), valid)
+            for channel in range(scores.shape[1]):
+                score, positive = scores[:, channel], (labels == channel).float()
+                value -= _dot(score, positive)
+                value += _dot(score.relu_(), valid)
+                slope[:, channel].mul_(valid).sub_(positive)
+            grid.copy_(rows.T @ slope @ columns)
+        ctx.save_for_backward(gradient)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
+        """Gradient of the logits."""
+        gradient, = ctx.saved_tensors
+        return gradient * outer, None, None
+
+
+def upsampled_sigmoid_bce(logits: Tensor, target: Tensor, align_corners: bool = False) -> Tensor:
+    r"""Binary cross-entropy of every upsampled channel, summed over channels and valid pixels, without one-hot tensor.
 
     .. math:: \sum_i \sum_c \mathrm{BCE}(\sigma(s_{ic}), 1[c = y_i]) = \sum_i \big( \sum_c \mathrm{softplus}(s_{ic})
               - s_{i y_i} \big)
 
-    (SSUL, section 3.4; the identity follows from -log sigmoid(s) = softplus(s) - s.)
+    (SSUL, section 3.4; the identity follows from -log sigmoid(s) = softplus(s) - s.) An image's scores are
+    :math:`S = A X B^\top`, bilinear upsampling as two matrices; the gradient of the sum is
+    :math:`\partial L / \partial X = A^\top (\sigma(S) - Y) B`, Y one-hot, both 0 at ignored pixels. It is made in the
+    forward pass, while the scores are at hand, so that nothing at full resolution is kept.
 
     Args:
-        logits: float (B, C, H, W), the scores s.
-        target: int64 (B, H, W), a channel 0..C-1, :data:`NO_POSITIVE` or :data:`IGNORED`.
+        logits: float32 (B, C, h, w), on the grid of the features.
+        target: integer (B, H, W), a channel 0..C-1, :data:`NO_POSITIVE` or :data:`IGNORED`.
+        align_corners: as in :func:`torch.nn.functional.interpolate`.
 
     Returns:
         The sum, a scalar in nats.
     """
-    valid = target != IGNORED
-    positive = logits.gather(1, target.clamp(min=0).unsqueeze(1)).squeeze(1) * (target >= 0)
-    per_pixel = F.softplus(logits).sum(1) - positive
-    return (per_pixel * valid).sum()
+    with torch.autocast(logits.device.type, enabled=False):
+        return _UpsampledSigmoidBCE.apply(logits, target, align_corners)
 
 
 def softmax_ce(logits: Tensor, target: Tensor) -> Tensor:
@@ -46,14 +103,14 @@ def softmax_ce(logits: Tensor, target: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class SigmoidBCELoss(nn.Module):
-    """SSUL's loss, see :func:`sigmoid_bce`; its channels are independent, so frozen ones may be left out."""
+    """SSUL's loss, see :func:`upsampled_sigmoid_bce`; its channels are independent, so frozen ones may be left out."""
 
     loss_name = 'loss_bce'
     independent_channels = True
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return :func:`sigmoid_bce`."""
-        return sigmoid_bce(logits, target)
+    def forward(self, logits: Tensor, target: Tensor, align_corners: bool = False) -> Tensor:
+        """Return :func:`upsampled_sigmoid_bce`."""
+        return upsampled_sigmoid_bce(logits, target, align_corners)
 
 
 @MODELS.register_module()
@@ -63,9 +120,9 @@ class SoftmaxCELoss(nn.Module):
     loss_name = 'loss_ce'
     independent_channels = False
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return :func:`softmax_ce`."""
-        return softmax_ce(logits, target)
+    def forward(self, logits: Tensor, target: Tensor, align_corners: bool = False) -> Tensor:
+        """Return :func:`softmax_ce` of logits (B, C, h, w), upsampled to the target's size."""
+        return softmax_ce(upsample(logits, target.shape[1:], align_corners), target)
 
 
 def channel_table(num_channels: int, kept: list[int], device: torch.device) -> Tensor:
@@ -77,10 +134,15 @@ def channel_table(num_channels: int, kept: list[int], device: torch.device) -> T
         device: where the table lives.
 
     Returns:
-        int64 (num_channels + 2,), indexed with a target; the two negative targets index from its end and stay as
-        they are.
+        int64 (num_channels + 2,), for :func:`looked_up` with ``target - IGNORED``; the two negative targets, which come
+        first, stay as they are.
     """
     table = torch.full((num_channels + 2, ), NO_POSITIVE, dtype=torch.long, device=device)
-    table[torch.tensor(kept, dtype=torch.long, device=device)] = torch.arange(len(kept), device=device)
-    table[IGNORED] = IGNORED
+    table[torch.tensor(kept, dtype=torch.long, device=device) - IGNORED] = torch.arange(len(kept), device=device)
+    table[0] = IGNORED
     return table
+
+
+def looked_up(table: Tensor, index: Tensor) -> Tensor:
+    """``table[index]`` for an integer index of any shape, none negative: six times faster on a CPU."""
+    return table.index_select(0, index.flatten().int()).view(index.shape)

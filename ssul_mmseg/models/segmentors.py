@@ -95,6 +95,11 @@ class IncrementalSegmentor(EncoderDecoder):
         """Whether everything below the classifiers is frozen."""
         return self.backbone in self.frozen_modules()
 
+    @property
+    def trunk_stays(self) -> bool:
+        """Whether no task after this one changes what is below the classifiers."""
+        return False
+
     def trunk(self, inputs: Tensor) -> Tensor:
         """Everything below the classifiers: images (B, 3, H, W) to features (B, channels, h, w)."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.trunk_frozen):

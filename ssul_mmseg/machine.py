@@ -1,0 +1,43 @@
+"""What this machine has free, as far as a container or a job scheduler lets it be taken."""
+import contextlib
+import os
+import re
+from pathlib import Path
+
+from mmengine.dist import get_world_size
+
+MEMORY = Path('/proc/meminfo')
+# Of control groups of both versions: the limit, what is used, and where of that the pages are counted that are given
+# back when memory is short, as they only repeat files.
+MEMORY_GROUPS = [
+    ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory.current', '/sys/fs/cgroup/memory.stat', 'inactive_file'),
+    ('/sys/fs/cgroup/memory/memory.limit_in_bytes', '/sys/fs/cgroup/memory/memory.usage_in_bytes',
+     '/sys/fs/cgroup/memory/memory.stat', 'total_inactive_file'),
+]
+# What launchers say of the number of processes on this machine.
+LOCAL_SIZES = ('LOCAL_WORLD_SIZE', 'SLURM_NTASKS_PER_NODE', 'OMPI_COMM_WORLD_LOCAL_SIZE')
+
+
+def free_memory() -> int:
+    """Bytes of memory that can still be taken."""
+    found = re.search(r'^MemAvailable:\s+(\d+) kB', MEMORY.read_text(), re.M) if MEMORY.is_file() else None
+    free = int(found[1]) * 1024 if found else os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    for limit, used, counts, reclaimable in MEMORY_GROUPS:
+        with contextlib.suppress(OSError, ValueError):  # there is no such group, or no limit ('max')
+            left = int(Path(limit).read_text()) - int(Path(used).read_text())
+            given_back = re.search(rf'^{reclaimable} (\d+)$', Path(counts).read_text(), re.M)
+            free = min(free, left + int(given_back[1] if given_back else 0))
+    return max(0, free)
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes free on the disk of a folder, which is made where it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+def processes_here() -> int:
+    """Processes of this run on this machine; where no launcher tells, all of them."""
+    told = [os.environ[name] for name in LOCAL_SIZES if os.environ.get(name, '').isdigit()]
+    return min(max(1, int(told[0])), get_world_size()) if told else get_world_size()

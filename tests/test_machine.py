@@ -1,0 +1,59 @@
+import os
+
+import pytest
+
+from ssul_mmseg import machine
+from ssul_mmseg.machine import free_disk, free_memory, processes_here
+
+
+@pytest.fixture
+def system(tmp_path, monkeypatch):
+    """Writes what the system tells, and lets it be read from there."""
+    monkeypatch.setattr(machine, 'MEMORY', tmp_path / 'meminfo')
+    monkeypatch.setattr(machine, 'MEMORY_GROUPS', [
+        (*(tmp_path / name for name in ('limit', 'used', 'stat')), 'inactive_file')])
+
+    def write(**files):
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+    return write
+
+
+def test_pages_that_only_repeat_files_are_free(system):
+    system(meminfo='MemTotal:  900 kB\nMemFree:  100 kB\nMemAvailable:   700 kB\n')
+    assert free_memory() == 700 * 1024
+    system(limit='600000\n', used='500000\n')
+    assert free_memory() == 700 * 1024  # a group whose pages are not counted is not understood
+    system(stat='anon 7\ninactive_file 300000\nworkingset_inactive_file 5\n')
+    assert free_memory() == 400_000
+    system(limit='max\n')
+    assert free_memory() == 700 * 1024
+
+
+def test_without_a_word_of_the_system_free_pages_count(system):
+    assert free_memory() > 0
+    system(meminfo='MemFree:  100 kB\n')
+    assert free_memory() > 0
+
+
+def test_memory_beyond_the_limit_is_none(system):
+    system(meminfo='MemAvailable: 700 kB\n', limit='100\n', used='500\n', stat='inactive_file 50\n')
+    assert free_memory() == 0
+
+
+def test_disk(tmp_path):
+    status = os.statvfs(tmp_path)
+    assert 0 < free_disk(tmp_path / 'new') <= status.f_blocks * status.f_frsize and (tmp_path / 'new').is_dir()
+
+
+@pytest.mark.parametrize('variables, world, here', [
+    ({}, 1, 1), ({}, 8, 8), ({'LOCAL_WORLD_SIZE': '4'}, 8, 4), ({'SLURM_NTASKS_PER_NODE': '2'}, 8, 2),
+    ({'SLURM_NTASKS_PER_NODE': '8'}, 1, 1), ({'LOCAL_WORLD_SIZE': 'four'}, 8, 8),
+])
+def test_processes_of_this_machine(monkeypatch, variables, world, here):
+    for name in machine.LOCAL_SIZES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(machine, 'get_world_size', lambda: world)
+    assert processes_here() == here
