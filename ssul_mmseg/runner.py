@@ -128,5 +128,6 @@ def train(runner: TaskRunner) -> None:
         if runner.iter > 0 or fault.startswith('DataLoader worker') or any(sign in fault for sign in OUT_OF_MEMORY):
             raise
         fault = f'{type(error).__name__}: {" ".join(fault.split())}'
-        raise InputError(f'the first step of {Path(runner.work_dir).name} failed ({fault}); the sizes of network, crop and '
-                         'optimizer in the config, or in --cfg-options, do not go together: correct them') from error
+        raise InputError(f'the first step of {Path(runner.work_dir).name} failed ({fault}); the sizes of network and '
+                         'crop, or the values of the optimizer, do not go together: correct the config, or the '
+                         '--cfg-options') from error
