@@ -185,7 +185,7 @@ def _fingerprint(paths: Sequence[str]) -> str:
     # One look-up a folder: masks are many, their folders few.
     folders: dict[str, str] = {}
     for path in paths:
-        folder, name = os.path.split(path)
+        folder = path[:path.rfind('/') + 1]
         if folder not in folders:
             folders[folder] = os.path.join(os.path.abspath(folder), '')
         try:
@@ -193,7 +193,8 @@ def _fingerprint(paths: Sequence[str]) -> str:
         except OSError as error:
             raise InputError(f'mask {path} is missing or out of reach ({error.strerror}); restore it or remove it from '
                              'the image list') from error
-        states.append(b'%s\0%d\0%d' % (os.fsencode(folders[folder] + name), state.st_size, state.st_mtime_ns))
+        whole = os.fsencode(folders[folder] + path[len(folder):])
+        states.append(b'%s\0%d\0%d' % (whole, state.st_size, state.st_mtime_ns))
     return digest(b'\0'.join(states))
 
 
