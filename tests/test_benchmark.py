@@ -60,7 +60,7 @@ def test_the_reference_and_the_fast_formulation_give_the_same_update(classes):
     expected = torch.autograd.grad(plain.loss(batch), learning)
     assert sum(gradient.abs().sum() for gradient in expected) > 1e-3
     for found, gradient in zip(ours, expected, strict=True):
-        torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found, gradient, rtol=1e-5, atol=1e-5)
 
 
 def test_the_measured_loss_is_that_of_training():

@@ -39,17 +39,19 @@ def plain_loss(model, old, inputs, labels, tau=0.7):
     return (bce * valid.unsqueeze(1)).sum((0, 2, 3)) / valid.sum(), target
 
 
-def batch(num_old, num_new, seed=0):
+def batch(num_old, num_new, seed=0, old_shown=()):
     torch.manual_seed(seed)
     inputs = torch.randn(2, 3, 40, 40)
-    choices = torch.tensor([0, 0, UNKNOWN, IGNORE, *range(num_old + 1, num_old + num_new + 1)])
+    choices = torch.tensor([0, 0, UNKNOWN, IGNORE, *old_shown, *range(num_old + 1, num_old + num_new + 1)])
     labels = choices[torch.randint(len(choices), (2, 10, 10))].repeat_interleave(4, 1).repeat_interleave(4, 2)
     return inputs, labels
 
 
 @pytest.mark.parametrize('num_old', [1, 5, 150])
 @pytest.mark.parametrize('survivors', ['none', 'some', 'all'])
-def test_one_pass_equals_two_networks(num_old, survivors):
+@pytest.mark.parametrize('memory', [False, True])
+def test_one_pass_equals_two_networks(num_old, survivors, memory):
+    """With memory, exemplars show ground truth of old classes."""
     old = tiny_model([num_old]).eval()
     bias = old.decode_head.classifiers['task_0'][-1].bias
     bias.data += {'none': -1e3, 'some': 0., 'all': 1e3}[survivors]
@@ -57,7 +59,7 @@ def test_one_pass_equals_two_networks(num_old, survivors):
     with torch.no_grad():  # as after some training: background and unknown are no longer the old ones
         for name in ('background', 'unknown', 'task_1'):
             model.decode_head.classifiers[name][-1].weight.add_(torch.randn(1) * .3)
-    inputs, labels = batch(num_old, 2)
+    inputs, labels = batch(num_old, 2, old_shown={1, num_old} if memory else ())
     features = model.trunk(inputs)
     expected, expected_target = plain_loss(model.eval(), old, inputs, labels)
     learning = [p for p in model.parameters() if p.requires_grad]

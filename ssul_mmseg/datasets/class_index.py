@@ -182,13 +182,19 @@ def _checksum(bits: np.ndarray, num_values: int, fingerprint: str) -> str:
 def _fingerprint(paths: Sequence[str]) -> str:
     """Digest of the path, size and time of modification of each file."""
     states = []
+    # One look-up a folder: masks are many, their folders few.
+    folders: dict[str, str] = {}
     for path in paths:
+        folder = path[:path.rfind('/') + 1]
+        if folder not in folders:
+            folders[folder] = os.path.join(os.path.abspath(folder), '')
         try:
             state = os.stat(path)
         except OSError as error:
             raise InputError(f'mask {path} is missing or out of reach ({error.strerror}); restore it or remove it from '
                              'the image list') from error
-        states.append(b'%s\0%d\0%d' % (os.fsencode(os.path.abspath(path)), state.st_size, state.st_mtime_ns))
+        whole = os.fsencode(folders[folder] + path[len(folder):])
+        states.append(b'%s\0%d\0%d' % (whole, state.st_size, state.st_mtime_ns))
     return digest(b'\0'.join(states))
 
 

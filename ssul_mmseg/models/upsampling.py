@@ -63,13 +63,14 @@ def upsampled_pseudo_labels(logits: Tensor, num_old: int, size: tuple[int, int],
     """
     bound = math.log(tau / (1 - tau))
     survives = logits[:, 1:num_old + 1].amax(dim=(2, 3)) > bound - ROUNDING
-    # One transfer for the whole batch: asking image by image would stop a GPU each time.
+    # Survivors first, ascending. One transfer for the whole batch: asking image by image would stop a GPU each time.
+    order = survives.byte().argsort(dim=1, descending=True, stable=True) + 1
     counts = survives.sum(1).tolist()
     result = torch.zeros((len(logits), *size), dtype=torch.long, device=logits.device)
     for i, count in enumerate(counts):
         if not count:
             continue
-        channels = survives[i].nonzero().squeeze(1) + 1
+        channels = order[i, :count]
         score, label = _running_max(logits[i], channels, size, align_corners)
         confident = score > bound
         # The dummies win ties as in argmax: background comes before every class, unknown after.
