@@ -1,4 +1,5 @@
 import gc
+import signal
 
 import mmengine
 import pytest
@@ -9,6 +10,8 @@ import torch
 def quick_runs():
     """Leave out what takes most of a tiny run: threads that wait, mmengine's formatting and garbage collections."""
     torch.set_num_threads(1)
+    # In the background a shell lets Ctrl-C be ignored, by what the tests start too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('OMP_NUM_THREADS', '1')
         patch.setattr(mmengine.Config, 'pretty_text', property(lambda self: str(self.to_dict())))
