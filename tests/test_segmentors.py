@@ -18,7 +18,7 @@ RESNET = dict(type='ResNet', depth=18, base_channels=4, num_stages=4, norm_cfg=N
 # Network below the head, channels of the feature map for the head, and which map it is.
 BACKBONES = {
     'ResNet-18': (dict(backbone=dict(RESNET, out_indices=(3, ))), 32, 0),
-    'ResNet-50': (dict(backbone=dict(RESNET, type='ResNetV1c', depth=50, base_channels=2, stem_channels=4,
+    'ResNet-101': (dict(backbone=dict(RESNET, type='ResNetV1c', depth=101, base_channels=2, stem_channels=4,
                                      out_indices=(3, ))), 64, 0),
     'FPN': (dict(backbone=dict(RESNET, out_indices=(0, 1, 2, 3)),
                  neck=dict(type='FPN', in_channels=[4, 8, 16, 32], out_channels=8, num_outs=4)), 8, 1),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from mmseg.registry import DATASETS
 from PIL import Image
-from tiny import voc_tree
+from tiny import ROOT, voc_tree
 
 from ssul_mmseg.datasets.task_dataset import NO_CLASS, label_table
 from ssul_mmseg.errors import InputError
@@ -11,6 +11,7 @@ from ssul_mmseg.tasks import IGNORE, UNKNOWN, Scenario
 
 VOC = dict(type='PascalVOCDataset', ann_file='ImageSets/Segmentation/train_aug.txt',
            data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClassAug'))
+VOC_ROOT = ROOT / 'data/VOCdevkit/VOC2012'
 PIPELINE = [dict(type='LoadImage'), dict(type='LoadLabels'), dict(type='LabelAugmentation')]
 
 
@@ -174,3 +175,12 @@ def test_label_table_of_data_sets_with_and_without_background():
 def test_too_many_classes_for_8_bits():
     with pytest.raises(InputError, match='at most 253'):
         label_table(Source(tuple(map(str, range(300)))), Scenario('100-50', 300))
+
+
+@pytest.mark.skipif(not VOC_ROOT.exists(), reason='VOC is not in data/VOCdevkit')
+@pytest.mark.parametrize('setting, counts', [
+    ('overlapped', [9568, 487, 299, 491, 500, 548]), ('disjoint', [8437, 378, 299, 420, 500, 548])])
+def test_images_of_voc_15_1_are_as_many_as_published(setting, counts, tmp_path):
+    config = dict(type='TaskDataset', dataset=dict(VOC, data_root=str(VOC_ROOT)), pipeline=PIPELINE[:2], setting=setting,
+                  scenario=dict(name='15-1', num_classes=20), index_cache=str(tmp_path))
+    assert [DATASETS.build(dict(config, task=task)).num_new for task in range(6)] == counts
