@@ -181,6 +181,6 @@ def test_too_many_classes_for_8_bits():
 @pytest.mark.parametrize('setting, counts', [
     ('overlapped', [9568, 487, 299, 491, 500, 548]), ('disjoint', [8437, 378, 299, 420, 500, 548])])
 def test_images_of_voc_15_1_are_as_many_as_published(setting, counts, tmp_path):
-    config = dict(type='TaskDataset', dataset=dict(VOC, data_root=str(VOC_ROOT)), pipeline=PIPELINE[:2], setting=setting,
-                  scenario=dict(name='15-1', num_classes=20), index_cache=str(tmp_path))
+    config = dict(type='TaskDataset', dataset=dict(VOC, data_root=str(VOC_ROOT)), pipeline=PIPELINE[:2],
+                  setting=setting, scenario=dict(name='15-1', num_classes=20), index_cache=str(tmp_path))
     assert [DATASETS.build(dict(config, task=task)).num_new for task in range(6)] == counts
