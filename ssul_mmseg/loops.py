@@ -16,6 +16,7 @@ from .files import digest
 from .groups import due_groups, group_size
 from .models.segmentors import IncrementalSegmentor, of_one_size
 from .processes import bare
+from .weights import tensor_digest
 
 
 def loaded(loader: DataLoader, batches: Iterable[Sequence[Hashable]]) -> Iterator[dict]:
@@ -175,7 +176,7 @@ def test_data_name(cfg: Config) -> str:
 def trunk_digest(model: IncrementalSegmentor, data: str) -> str:
     """Checksum of everything below the classifiers, and of what it is applied to."""
     state = model.state_dict()
-    parts = [f'{key} {digest(value.cpu().contiguous().numpy().tobytes())}' for key, value in state.items()
+    parts = [f'{key} {tensor_digest(value)}' for key, value in state.items()
              if not key.startswith('decode_head.classifiers.')]
     return digest('\n'.join([data, *parts]).encode())
 

@@ -18,7 +18,7 @@ ALLOWED = {
     'groups': {'samplers'},
     'machine': set(),
     'features': {'machine'},
-    'loops': {'features', 'groups', 'models', 'processes', 'tasks'},
+    'loops': {'features', 'groups', 'models', 'processes', 'tasks', 'weights'},
     'weights': set(),
     'optim': set(),
     'hooks': {'tasks', 'datasets', 'memory', 'processes', 'weights'},

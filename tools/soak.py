@@ -14,9 +14,9 @@ from ssul_mmseg import cli
 from ssul_mmseg.benchmark.measure import machine
 from ssul_mmseg.benchmark.settings import QUICK, Options
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.files import digest, read_json, write_json, write_text
+from ssul_mmseg.files import read_json, write_json, write_text
 from ssul_mmseg.progress import duration
-from ssul_mmseg.weights import load_state
+from ssul_mmseg.weights import load_state, tensor_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = 'configs/ssul/shapes_4-1_m.py'
@@ -104,7 +104,7 @@ class Run:
             found[f'memory of task {task}'] = read_json(folder / 'memory.json')
             weights = load_state(folder / 'weights.pth')['state_dict']
             found[f'weights of task {task}'] = {
-                key: (value.shape, digest(value.contiguous().numpy().tobytes())) for key, value in weights.items()}
+                key: (value.shape, tensor_digest(value)) for key, value in weights.items()}
         return found
 
 
