@@ -1,187 +1,26 @@
 """The loop over the tasks of a scenario: one mmengine ``Runner`` per task."""
-import copy
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, get_world_size, is_distributed, is_main_process
-from mmseg.registry import DATASETS, METRICS, MODELS
+from mmengine.dist import barrier, is_main_process
+from mmseg.registry import DATASETS, MODELS
 from torch import nn
 
 from .errors import InputError, machine_faults_told
-from .features import check_cache
 from .files import remove_leftovers, write_json, write_text
 from .hooks import MEMORY, RESULT, WEIGHTS, task_dir, update_memory
 from .loops import test_features
 from .memory import ExemplarMemory
-from .metrics import IncrementalIoUMetric
 from .processes import bare, locked, on_main_process, on_main_process_only
 from .report.collect import read_entry, results_document, task_entry
 from .report.tables import scenario_table
 from .resume import check_same_run, record_run, set_stale_aside, set_torn_aside
 from .runner import config_faults_told, task_runner, train
-from .tasks import Scenario
+from .task_config import memory_args, metainfo_of, scenario_of, setting_of, task_config
 from .weights import load_weights
-
-
-def scenario_args(cfg: Config) -> dict:
-    """The arguments of the config's :class:`Scenario` (its ``scenario`` without the setting)."""
-    return {key: value for key, value in cfg.scenario.items() if key != 'setting'}
-
-
-@config_faults_told
-def scenario_of(cfg: Config) -> Scenario:
-    """The config's scenario."""
-    return Scenario(**scenario_args(cfg))
-
-
-def memory_args(cfg: Config) -> dict:
-    """The arguments of the config's :class:`ExemplarMemory`, {} where it has none."""
-    args = {key: value for key, value in (cfg.get('memory') or {}).items() if key != 'labels'}
-    if cfg.get('memory') and 'size' not in args:
-        raise InputError('memory.size is not set; set it to a number of images, or start from a config that ends in _m')
-    if args:
-        ExemplarMemory(**args)
-    return args
-
-
-@config_faults_told
-def task_config(cfg: Config, task: int) -> Config:
-    """The config of one task: the only code that edits a config.
-
-    Args:
-        cfg: a scenario's config with ``work_dir``.
-        task: index of the task.
-
-    Returns:
-        A config of which mmengine's ``Runner`` trains and tests the task.
-    """
-    for key in ('load_from', 'resume'):
-        if cfg.get(key):
-            raise InputError(f'{key} is set, but every task starts from the weights of the task before; remove it, and '
-                             'set model.backbone.init_cfg for pretrained weights, or add --resume to go on with a run')
-    cfg = copy.deepcopy(cfg)
-    if task > 0:
-        cfg.merge_from_dict(cfg.get('incremental', {}))
-    scenario, args = Scenario(**scenario_args(cfg)), scenario_args(cfg)
-    setting, seed = cfg.scenario.get('setting', 'overlapped'), cfg.randomness.seed
-    memory, labels = memory_args(cfg), (cfg.get('memory') or {}).get('labels', 'seen')
-    work_dir = cfg.work_dir
-    cfg.work_dir = str(task_dir(work_dir, task))
-    cfg.experiment_name = f'task_{task}'
-
-    cfg.model.decode_head.classes_per_task = scenario.classes_per_task(task)
-    if task > 0 and 'init_cfg' in cfg.model.backbone:
-        cfg.model.backbone.init_cfg = None
-
-    train, test = cfg.train_dataloader, cfg.test_dataloader
-    if 'data_root' in cfg:
-        for loader in (train, test):
-            loader.dataset.dataset.setdefault('data_root', cfg.data_root)
-    for transform in train.dataset.pipeline:
-        if transform.type == 'LabelAugmentation':
-            transform.saliency = cfg.saliency
-        elif transform.type == 'RandomCrop':
-            # Images smaller than a crop are filled up to it.
-            cfg.model.data_preprocessor.setdefault('size', transform.crop_size)
-    common = dict(scenario=args, task=task, index_cache=str(Path(work_dir)))
-    train.dataset.update(common, setting=setting, seed=seed, memory_labels=labels)
-    if memory and task > 0:
-        train.dataset.memory = str(task_dir(work_dir, task - 1) / MEMORY)
-    test.dataset.update(common, test_mode=True)
-    train.sampler = dict(type='DefaultSampler', shuffle=False)
-    train.batch_sampler.update(seed=seed, task=task)
-    test.sampler = dict(type='DefaultSampler', shuffle=False)
-    if train.batch_size % get_world_size():
-        raise InputError(f'train_dataloader.batch_size is {train.batch_size}, shared by all processes, and cannot be '
-                         f'split among {get_world_size()} of them; choose a multiple')
-    if memory and len(scenario.tasks) > 1 and train.batch_size < 2:
-        raise InputError('train_dataloader.batch_size is 1, but a batch with memory holds an exemplar and an image of '
-                         'the task; set it to 2 or more')
-    train.batch_size //= get_world_size()
-    cache = cfg.get('feature_cache')
-    if cache:
-        check_cache(**cache)
-    if cache and task > 0:
-        cfg.train_cfg.update(type='FeatureCacheTrainLoop', **cache)
-        cfg.train_cfg.pop('by_epoch', None)
-    if cache and len(scenario.tasks) > 1:
-        kept = {key: value for key, value in cache.items() if key != 'views'}
-        cfg.test_cfg = dict(cfg.get('test_cfg') or {}, type='FeatureCacheTestLoop', **kept)
-    for loader in (train, test):
-        # Workers that outlive an epoch need to exist.
-        loader.persistent_workers = loader.num_workers > 0 and loader.get('persistent_workers', False)
-
-    classes = metainfo_of(cfg)['classes']
-    check_classes(work_dir, scenario, classes, cfg.filename)
-    evaluator = cfg.get('test_evaluator') or dict(type='IncrementalIoUMetric')
-    if not issubclass(METRICS.get(evaluator['type']) or object, IncrementalIoUMetric):
-        raise InputError(f'test_evaluator.type is {evaluator["type"]}, but the results are those of '
-                         'IncrementalIoUMetric; remove test_evaluator, or set a subclass of it')
-    cfg.test_evaluator = dict(evaluator, scenario=args, task=task,
-                              learned_iou=learned_iou(work_dir, scenario, task, classes))
-    cfg.custom_hooks = [
-        *cfg.get('custom_hooks', []),
-        dict(type='IncrementalTaskHook', scenario=args, task=task, work_dir=work_dir, seed=seed, memory=memory or None),
-        dict(type='CheckpointResumeHook', **cfg.get('checkpoint', {})),
-        dict(type='ProgressHook', task=task, num_tasks=len(scenario.tasks),
-             classes=[classes[label] for label in scenario.tasks[task]]),
-    ]
-    if is_distributed() and not torch.cuda.is_available():
-        _replace_values(cfg.model, 'type', 'SyncBN', 'GlooSyncBN')
-        cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
-    return cfg
-
-
-def metainfo_of(cfg: Config) -> dict:
-    """Class names and colours by label, background first, from the test data of a task's config."""
-    return DATASETS.build(cfg.test_dataloader.dataset).metainfo
-
-
-def _replace_values(config: Any, key: str, old: str, new: str) -> None:
-    """Replace a value wherever a key has it in a nested config."""
-    children = config.values() if isinstance(config, dict) else config if isinstance(config, list | tuple) else ()
-    if isinstance(config, dict) and config.get(key) == old:
-        config[key] = new
-    for child in children:
-        _replace_values(child, key, old, new)
-
-
-def check_classes(work_dir: str, scenario: Scenario, classes: Sequence[str], config: str | None) -> None:
-    """Refuse a work dir that was trained on other classes, or in another order, than the config has.
-
-    Args:
-        work_dir: of the scenario.
-        scenario: the config's scenario.
-        classes: the config's class names by label, background first.
-        config: the config's file.
-    """
-    for task, labels in enumerate(scenario.tasks):
-        path = task_dir(work_dir, task) / RESULT
-        try:
-            trained = read_entry(path, task)['classes'] if path.is_file() else None
-        except InputError:
-            continue  # a damaged file is told where its values are needed
-        here = [classes[label] for label in labels]
-        if trained not in (None, here):
-            raise InputError(f'task {task} in {work_dir} was trained on the classes {", ".join(trained)}, but the '
-                             f'config {config} has {", ".join(here)}; give the config that was trained, or choose '
-                             'another work dir')
-
-
-def learned_iou(work_dir: str, scenario: Scenario, task: int, classes: Sequence[str]) -> dict[str, float | None]:
-    """IoU of every old class when it was learned, from the results of the earlier tasks, in percent."""
-    iou = {}
-    for earlier in range(task):
-        path = task_dir(work_dir, earlier) / RESULT
-        if path.is_file():
-            known = classes[:scenario.tasks[earlier].stop]
-            entry = read_entry(path, earlier, known)
-            iou.update({classes[label]: entry['IoU'][classes[label]] for label in scenario.tasks[earlier]})
-    return iou
 
 
 def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool = False) -> dict:
@@ -304,7 +143,7 @@ def document_of(cfg: Config, entries: Sequence[dict]) -> dict:
     """The results document of the config's run with the entries of some of its tasks."""
     return results_document(
         config=str(cfg.filename), dataset=cfg.dataset_name, scenario=scenario_of(cfg),
-        setting=cfg.scenario.get('setting', 'overlapped'), method=method_name(cfg), seed=cfg.randomness.seed,
+        setting=setting_of(cfg), method=method_name(cfg), seed=cfg.randomness.seed,
         tasks=entries)
 
 

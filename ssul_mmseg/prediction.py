@@ -15,9 +15,10 @@ from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 from torch import nn
 
-from .engine import load_task_weights, metainfo_of, task_config
+from .engine import load_task_weights
 from .errors import InputError
 from .runner import config_faults_told
+from .task_config import metainfo_of, task_config
 from .tasks import BACKGROUND, UNKNOWN
 from .transforms import LoadImage
 

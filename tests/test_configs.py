@@ -52,7 +52,7 @@ def depth(path: Path) -> int:
 
 
 def test_voc_tree_is_read_by_the_voc_config(tmp_path):
-    from ssul_mmseg.engine import task_config
+    from ssul_mmseg.task_config import task_config
     root = voc_tree(tmp_path / 'voc')
     cfg = read_config(str(ROOT / 'configs/ssul/voc_15-1.py'), {
         'data_root': str(root)})

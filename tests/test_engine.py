@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
-from ssul_mmseg.engine import learned_tasks, run_scenario, task_config, test_task
+from ssul_mmseg.engine import learned_tasks, run_scenario, test_task
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.weights import load_state, save_state
 
@@ -133,13 +133,6 @@ def test_whole_images_of_several_sizes_are_tested_by_one_option(tmp_path):
     assert plain['final']['all'] >= 0 and kept['final']['all'] >= 0
 
 
-def test_the_test_loop_keeps_its_own_values_beside_those_of_the_cache(tree, tmp_path):
-    cfg = tiny_config(tree, tmp_path, **TWO_TASKS, feature_cache=dict(views=2, limit=1))
-    cfg.test_cfg.fp16 = True
-    for task in range(2):
-        assert task_config(cfg, task).test_cfg == dict(type='FeatureCacheTestLoop', fp16=True, limit=1)
-
-
 def test_tasks_can_be_run_one_by_one(tree, tmp_path):
     whole = tiny_config(tree, tmp_path / 'whole', **TWO_TASKS)
     run_scenario(whole)
@@ -244,16 +237,6 @@ def test_missing_pretrained_weights_say_where_to_put_them(tree, tmp_path):
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'resnet.pth'))
     with pytest.raises(InputError, match=r'resnet\.pth.*model\.backbone\.init_cfg\.checkpoint'):
         run_scenario(cfg)
-
-
-def test_batch_is_shared_by_all_processes(tree, tmp_path, monkeypatch):
-    from ssul_mmseg import engine
-    cfg = tiny_config(tree, tmp_path, **TWO_TASKS)
-    monkeypatch.setattr(engine, 'get_world_size', lambda: 2)
-    assert task_config(cfg, 0).train_dataloader.batch_size == 2
-    monkeypatch.setattr(engine, 'get_world_size', lambda: 3)
-    with pytest.raises(InputError, match='cannot be split among 3'):
-        task_config(cfg, 0)
 
 
 def test_foreign_pickles_are_not_run(tmp_path):

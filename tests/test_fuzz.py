@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 
 from ssul_mmseg.datasets.class_index import ClassIndex
 from ssul_mmseg.datasets.task_dataset import label_table
-from ssul_mmseg.engine import learned_iou, run_scenario, task_config, write_results
+from ssul_mmseg.engine import run_scenario, write_results
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.hooks import ORIGIN
 from ssul_mmseg.memory import ExemplarMemory
@@ -38,6 +38,7 @@ from ssul_mmseg.report.tables import scenario_table
 from ssul_mmseg.resume import CheckpointResumeHook, check_same_run
 from ssul_mmseg.runner import task_runner
 from ssul_mmseg.samplers import ReplayBatchSampler
+from ssul_mmseg.task_config import learned_iou, task_config
 from ssul_mmseg.tasks import BACKGROUND, IGNORE, SETTINGS, UNKNOWN, Scenario
 from ssul_mmseg.transforms import LabelAugmentation, LoadImage, LoadLabels
 from ssul_mmseg.weights import load_weights, save_state

@@ -10,8 +10,9 @@ from PIL import Image
 from tiny import ROOT
 
 from ssul_mmseg.datasets.shapes import make_shapes
-from ssul_mmseg.engine import run_scenario, task_config
+from ssul_mmseg.engine import run_scenario
 from ssul_mmseg.options import read_config
+from ssul_mmseg.task_config import task_config
 from ssul_mmseg.weights import load_state
 
 PAGE = (ROOT / 'docs/own_data.md').read_text()

@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
-from ssul_mmseg.engine import metainfo_of, run_scenario, task_config
+from ssul_mmseg.engine import run_scenario
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.prediction import OVERLAY_SIDE, Prediction, Predictor, output_files, save
+from ssul_mmseg.task_config import metainfo_of, task_config
 from ssul_mmseg.tasks import UNKNOWN
 
 CONFIG = 'configs/ssul/voc_15-1.py'

@@ -32,9 +32,9 @@ ALLOWED = {
                   'samplers'},
     'processes': set(),
     'runner': {'processes', 'weights'},
-    'prediction': {'tasks', 'engine', 'runner', 'transforms'},
-    'engine': {'tasks', 'features', 'hooks', 'memory', 'metrics', 'report', 'resume', 'weights', 'loops', 'processes',
-               'runner'},
+    'task_config': {'tasks', 'features', 'hooks', 'memory', 'metrics', 'report', 'runner'},
+    'prediction': {'tasks', 'engine', 'runner', 'task_config', 'transforms'},
+    'engine': {'hooks', 'loops', 'memory', 'processes', 'report', 'resume', 'runner', 'task_config', 'weights'},
 }
 METHODS = [path.stem for path in (PACKAGE / 'methods').glob('*.py') if path.stem != '__init__']
 

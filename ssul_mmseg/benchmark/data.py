@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..datasets.class_index import ClassIndex
+from ..datasets.class_index import ClassIndex, fingerprint_of
 from ..tasks import IGNORE
 from .measure import Work, interleaved, peak_memory
 from .settings import Options
@@ -70,7 +70,10 @@ def _query(index: ClassIndex) -> None:
 
 
 def measure_index(options: Options) -> dict:
-    """Seconds of a scan, of a cached load, and of a simulated large index with its memory."""
+    """Seconds of a scan, of a cached load, and of a simulated large index with its memory.
+
+    The simulated index is read, its masks are looked up for changes, and it is asked what a task asks.
+    """
     scale = options.scale
     once = dataclasses.replace(options, scale=dataclasses.replace(scale, least_seconds=0.0))
     with tempfile.TemporaryDirectory() as name:
@@ -84,10 +87,12 @@ def measure_index(options: Options) -> dict:
             ClassIndex.load(paths, cache)
 
         simulated = simulated_index(scale.simulated_images)
+        masks = [distinct[i % len(distinct)] for i in range(scale.simulated_images)]
         simulated.write(large, 'simulated')
         seconds = interleaved({
             'scan': scan, 'cached_load': lambda: ClassIndex.load(paths, cache),
-            'simulated_load': build_read(large), 'simulated_queries': lambda: _query(simulated),
+            'simulated_load': build_read(large), 'simulated_freshness': lambda: fingerprint_of(masks),
+            'simulated_queries': lambda: _query(simulated),
         }, once, 'index')
         memory = {'load': peak_memory(build_read, large), 'load_and_queries': peak_memory(build_queries, large)}
     return {

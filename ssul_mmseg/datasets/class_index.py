@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -81,7 +82,7 @@ class ClassIndex:
             InputError: a mask is missing or cannot be read; the first such, in the order of ``mask_paths``.
         """
         # Taken before the scan: a mask that changes meanwhile makes the cache stale, not wrong.
-        fingerprint = _fingerprint(mask_paths)
+        fingerprint = fingerprint_of(mask_paths)
         if os.path.lexists(cache):
             try:
                 index, source = cls.read(cache)
@@ -165,6 +166,26 @@ class ClassIndex:
         return touched
 
 
+def fingerprint_of(paths: Sequence[str]) -> str:
+    """Digest of the path, size and time of modification of each file.
+
+    Raises:
+        InputError: a file is missing or out of reach.
+    """
+    try:
+        states = np.array([(state.st_size, state.st_mtime_ns) for state in map(os.stat, paths)], dtype=np.int64)
+    except OSError as error:
+        raise InputError(f'mask {error.filename} is missing or out of reach ({error.strerror}); restore it or remove '
+                         'it from the image list') from error
+
+    @cache  # masks are many, their folders few
+    def absolute(folder: str) -> str:
+        return os.path.join(os.path.abspath(folder), '')
+
+    names = [absolute(path[:(cut := path.rfind('/') + 1)]) + path[cut:] for path in paths]
+    return digest(os.fsencode('\0'.join(names)) + states.tobytes())
+
+
 def _pack(values: Iterable[int], num_values: int) -> np.ndarray:
     """Pack a set of values into uint8 (ceil(num_values / 8),)."""
     held = np.zeros(num_values, dtype=bool)
@@ -177,25 +198,6 @@ def _pack(values: Iterable[int], num_values: int) -> np.ndarray:
 
 def _checksum(bits: np.ndarray, num_values: int, fingerprint: str) -> str:
     return digest(f'{FORMAT} {num_values} {fingerprint} {bits.shape} '.encode() + bits.tobytes())
-
-
-def _fingerprint(paths: Sequence[str]) -> str:
-    """Digest of the path, size and time of modification of each file."""
-    states = []
-    # One look-up a folder: masks are many, their folders few.
-    folders: dict[str, str] = {}
-    for path in paths:
-        folder = path[:path.rfind('/') + 1]
-        if folder not in folders:
-            folders[folder] = os.path.join(os.path.abspath(folder), '')
-        try:
-            state = os.stat(path)
-        except OSError as error:
-            raise InputError(f'mask {path} is missing or out of reach ({error.strerror}); restore it or remove it from '
-                             'the image list') from error
-        whole = os.fsencode(folders[folder] + path[len(folder):])
-        states.append(b'%s\0%d\0%d' % (whole, state.st_size, state.st_mtime_ns))
-    return digest(b'\0'.join(states))
 
 
 def _num_cores() -> int:

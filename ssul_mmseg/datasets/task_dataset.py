@@ -66,7 +66,8 @@ class TaskDataset(Dataset):
         self.saliency_dir = saliency_dir
         self.test_mode = test_mode
         self.source = build_source(dataset, test_mode)
-        self._check_names()
+        images, masks = self._paths()
+        self._check_names(images)
         names = class_names(self.source)
         if len(names) != self.scenario.num_classes:
             raise InputError(f'the scenario is about {self.scenario.num_classes} classes, but {dataset["type"]} has '
@@ -74,20 +75,20 @@ class TaskDataset(Dataset):
         self.label_table = label_table(self.source, self.scenario)
         self.metainfo = self._metainfo(names)
         self.pipeline = Compose(pipeline)
-        self.index = ClassIndex.load(self._paths('seg_map_path'), index_file(index_cache, self.source))
-        self._check_values()
+        self.index = ClassIndex.load(masks, index_file(index_cache, self.source))
+        self._check_values(masks)
         if test_mode:
             every_class = range(1, self.scenario.num_classes + 1)
             self._samples = [(i, every_class) for i in range(len(self.source))]
             self.num_new = self.num_exemplars = 0
-            self._check_files()
+            self._check_files(images)
             return
         new = self._task_images()
         exemplars = self._exemplars(memory, memory_labels)
         labelled = self.scenario.labelled(task, setting)
         self._samples = [(i, labelled) for i in new] + exemplars
         self.num_new, self.num_exemplars = len(new), len(exemplars)
-        self._check_files()
+        self._check_files(images)
 
     def _metainfo(self, names: Sequence[str]) -> dict:
         """Class names and colours by label, background first, and whether a pixel can be background at all."""
@@ -99,24 +100,27 @@ class TaskDataset(Dataset):
             classes=('background', *(names[i - 1] for i in order)),
             palette=[[0, 0, 0], *(list(colours[i - 1]) for i in order)])
 
-    def _paths(self, key: str) -> list[str]:
-        """One path of every image of the data set."""
-        return [self.source.get_data_info(i)[key] for i in range(len(self.source))]
+    def _paths(self) -> tuple[list[str], list[str]]:
+        """Where the data set's images and their masks lie."""
+        # Not kept: strings of a large data set would be copied into every data-loader worker.
+        infos = map(self.source.get_data_info, range(len(self.source)))
+        images, masks = zip(*((info['img_path'], info['seg_map_path']) for info in infos), strict=True)
+        return list(images), list(masks)
 
-    def _check_names(self) -> None:
+    def _check_names(self, images: Sequence[str]) -> None:
         """Refuse an image that is named twice."""
-        repeated = [path for path, count in Counter(self._paths('img_path')).items() if count > 1]
+        repeated = [path for path, count in Counter(images).items() if count > 1]
         if repeated:
             raise InputError(f'image {repeated[0]} is named twice in {self.source.ann_file or "the data set"} '
                              f'({len(repeated)} such images); name it once')
 
-    def _check_values(self) -> None:
+    def _check_values(self, masks: Sequence[str]) -> None:
         """Refuse masks that hold values of no class."""
         wrong = np.flatnonzero(self.label_table == NO_CLASS)
         bad = np.flatnonzero(self.index.with_any(wrong.tolist()))
         if len(bad):
             value = next(v for v in self.index.values(bad[0]) if v in wrong)
-            raise InputError(f'mask {self._paths("seg_map_path")[bad[0]]} holds the value {value}, which is no class '
+            raise InputError(f'mask {masks[bad[0]]} holds the value {value}, which is no class '
                              f'of the data set ({len(bad)} such masks); correct them, or mark such pixels 255')
 
     def _values(self, labels: Sequence[int]) -> list[int]:
@@ -161,13 +165,12 @@ class TaskDataset(Dataset):
             exemplars.append((places[exemplar.image], shown))
         return exemplars
 
-    def _check_files(self) -> None:
+    def _check_files(self, images: Sequence[str]) -> None:
         """Find a missing image or saliency map before training does; the class index has read every mask."""
         maps = [transform for transform in self.pipeline.transforms if getattr(transform, 'saliency', None) == 'map']
         for image, _ in self._samples:
-            path = self.source.get_data_info(image)['img_path']
-            if not os.path.isfile(path):
-                raise InputError(f'image {path} is missing; restore it or remove it from the image list')
+            if not os.path.isfile(images[image]):
+                raise InputError(f'image {images[image]} is missing; restore it or remove it from the image list')
             for transform in maps:
                 transform.check(self.saliency_path(image))
 

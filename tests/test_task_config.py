@@ -1,0 +1,64 @@
+"""The config of one task."""
+import copy
+
+import pytest
+from tiny import tiny_config, voc_tree
+
+from ssul_mmseg import task_config as module
+from ssul_mmseg.errors import InputError
+from ssul_mmseg.task_config import task_config
+
+TWO_TASKS = {'scenario.name': '19-1'}
+
+
+@pytest.fixture(scope='module')
+def tree(tmp_path_factory):
+    return voc_tree(tmp_path_factory.mktemp('data') / 'voc')
+
+
+def test_each_task_has_its_folder_classifiers_and_data(tree, tmp_path):
+    cfg = tiny_config(tree, tmp_path, **TWO_TASKS)
+    cfg.incremental = dict(train_cfg=dict(max_epochs=7))
+    before = copy.deepcopy(cfg.to_dict())
+    for task, classes, epochs in ((0, (19, ), cfg.train_cfg.max_epochs), (1, (19, 1), 7)):
+        made = task_config(cfg, task)
+        assert made.work_dir == str(tmp_path / f'task_{task}') and made.train_cfg.max_epochs == epochs
+        assert tuple(made.model.decode_head.classes_per_task) == classes
+        assert made.train_dataloader.dataset.task == made.test_dataloader.dataset.task == task
+        assert made.test_dataloader.dataset.test_mode and not made.train_dataloader.dataset.get('test_mode')
+        assert [hook.type for hook in made.custom_hooks] == [
+            'IncrementalTaskHook', 'CheckpointResumeHook', 'ProgressHook']
+    assert cfg.to_dict() == before
+
+
+def test_only_later_tasks_replay_exemplars_and_only_task_0_reads_pretrained_weights(tree, tmp_path):
+    cfg = tiny_config(tree, tmp_path, 'configs/ssul/voc_15-1_m.py', **TWO_TASKS, **{'memory.size': 25})
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint='resnet.pth')
+    first, second = task_config(cfg, 0), task_config(cfg, 1)
+    assert 'memory' not in first.train_dataloader.dataset
+    assert second.train_dataloader.dataset.memory == str(tmp_path / 'task_0/memory.json')
+    assert first.model.backbone.init_cfg.checkpoint == 'resnet.pth' and second.model.backbone.init_cfg is None
+
+
+@pytest.mark.parametrize('key', ['load_from', 'resume'])
+def test_what_the_chain_of_tasks_decides_cannot_be_set(tree, tmp_path, key):
+    cfg = tiny_config(tree, tmp_path, **TWO_TASKS)
+    cfg[key] = 'weights.pth'
+    with pytest.raises(InputError, match=f'{key} is set, but every task starts from the weights of the task before'):
+        task_config(cfg, 0)
+
+
+def test_the_test_loop_keeps_its_own_values_beside_those_of_the_cache(tree, tmp_path):
+    cfg = tiny_config(tree, tmp_path, **TWO_TASKS, feature_cache=dict(views=2, limit=1))
+    cfg.test_cfg.fp16 = True
+    for task in range(2):
+        assert task_config(cfg, task).test_cfg == dict(type='FeatureCacheTestLoop', fp16=True, limit=1)
+
+
+def test_batch_is_shared_by_all_processes(tree, tmp_path, monkeypatch):
+    cfg = tiny_config(tree, tmp_path, **TWO_TASKS)
+    monkeypatch.setattr(module, 'get_world_size', lambda: 2)
+    assert task_config(cfg, 0).train_dataloader.batch_size == 2
+    monkeypatch.setattr(module, 'get_world_size', lambda: 3)
+    with pytest.raises(InputError, match='cannot be split among 3'):
+        task_config(cfg, 0)
