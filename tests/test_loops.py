@@ -70,7 +70,7 @@ def test_half_precision_changes_the_test_metrics_by_little(tree, base, tmp_path)
     cfg = tiny_config(tree, work_dir, 'configs/ssul/voc_15-1_m.py', **OPTIONS)
     plain = evaluate_task(cfg, 1)['mIoU_all']
     assert results['float32'] == pytest.approx(plain, abs=1e-6)
-    assert results['float16'] == pytest.approx(plain, abs=.1)
+    assert results['float16'] == pytest.approx(plain, abs=.01)
 
 
 @pytest.mark.parametrize('other', [{}, {'limit': 2e-5}, {'limit': 0.}], ids=str)
