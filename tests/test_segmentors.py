@@ -84,16 +84,14 @@ def test_old_weights_must_fit_but_for_the_classifier_of_the_task(change, key):
 
 def test_a_task_starts_from_the_old_weights_and_a_classifier_of_its_own():
     old, model = (tiny_model(classes, 'FineTuning') for classes in ([3], [3, 2]))
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    model.init_weights()  # all else comes with the old weights
-    own = {key: value.clone() for key, value in model.state_dict().items()}
-    new = 'decode_head.classifiers.task_1.0'
-    drawn = {key for key, value in own.items() if not torch.equal(value, before[key])}
-    assert drawn == {f'{new}.weight', f'{new}.bias'}
-    assert own[f'{new}.weight'].std().item() == pytest.approx(.01, rel=.5) and not own[f'{new}.bias'].any()
-    expected = {**own, **old.state_dict()}
-    assert len(expected) == len(old.state_dict()) + 2
-    assert all(torch.equal(value, expected[key]) for key, value in started(model, old).state_dict().items())
+    started(model, old)
+    state, new = model.state_dict(), 'decode_head.classifiers.task_1.0'
+    assert {key for key in state if key not in old.state_dict()} == {f'{new}.weight', f'{new}.bias'}
+    assert all(torch.equal(state[key], value) for key, value in old.state_dict().items())
+    assert state[f'{new}.weight'].std().item() == pytest.approx(.01, rel=.5) and not state[f'{new}.bias'].any()
+    before = {key: value.clone() for key, value in state.items()}
+    model.init_weights()  # as a runner does after the task has started
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 def test_what_is_frozen_stays_in_evaluation_mode_and_what_lies_on_it_asks_for_no_gradient():

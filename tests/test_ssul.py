@@ -4,11 +4,15 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import samples_of, started, tiny_model
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from tiny import samples_of, started, tiny_config, tiny_model, voc_tree
 
+from ssul_mmseg.engine import run_scenario
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.models.losses import IGNORED
 from ssul_mmseg.tasks import IGNORE, UNKNOWN
+from ssul_mmseg.weights import load_state
 
 
 def plain_targets(old_logits, labels, num_old, tau):
@@ -135,16 +139,46 @@ def test_nothing_is_stored_for_a_backward_pass_of_the_trunk():
 def test_weight_transfer(source, classifier):
     head = dict(classifier=classifier)
     old = tiny_model([3], head=head)
-    fresh = tiny_model([3, 2], head=head, weight_transfer=source)
-    own = copy.deepcopy(fresh.decode_head.classifiers['task_1'].state_dict())
-    model = started(fresh, old)
-    new = model.decode_head.classifiers['task_1'].state_dict()
+    model = started(tiny_model([3, 2], head=head, weight_transfer=source), old)
+    check_transfer(old.decode_head.classifiers.state_dict(), model.decode_head.classifiers.state_dict(), source)
+
+
+def check_transfer(old, new, source):
+    """Task 1's classifier starts as ``source`` says: as copies of an old one's filter, or as small random filters."""
+    new = {key.removeprefix('task_1.'): value for key, value in new.items() if key.startswith('task_1.')}
+    assert new
+    if source == 'random':
+        last = max(key for key in new if key.endswith('.weight'))
+        assert 0 < new[last].std() < .03 and not new[last.replace('weight', 'bias')].any()
+        return
     for key, value in new.items():
-        if source == 'random':
-            assert torch.equal(value, own[key])
-        else:
-            start = old.decode_head.classifiers[source].state_dict()[key]
-            assert torch.equal(value, start.expand_as(value))
+        assert torch.equal(value, old[f'{source}.{key}'].expand_as(value)), key
+
+
+@HOOKS.register_module()
+class KeepStart(Hook):
+    """Keeps the classifiers as the first iteration of a task finds them."""
+
+    kept = None
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 0:
+            state = runner.model.decode_head.classifiers.state_dict()
+            KeepStart.kept = {key: value.clone() for key, value in state.items()}
+
+
+@pytest.mark.parametrize('source, classifier, cache', [
+    ('unknown', 'linear', None), ('unknown', 'linear', dict(views=2)), ('unknown', 'conv', None),
+    ('background', 'linear', None), ('random', 'linear', None)], ids=str)
+def test_weight_transfer_reaches_the_first_iteration_of_a_run(tmp_path, source, classifier, cache):
+    cfg = tiny_config(voc_tree(tmp_path / 'voc', 24), tmp_path / 'work', feature_cache=cache, **{
+        'scenario.name': '18-2', 'train_cfg.max_epochs': 1, 'model.weight_transfer': source,
+        'model.decode_head.classifier': classifier})
+    cfg.custom_hooks = [dict(type='KeepStart')]
+    run_scenario(cfg)
+    old = load_state(tmp_path / 'work/task_0/weights.pth')['state_dict']
+    prefix = 'decode_head.classifiers.'
+    check_transfer({key.removeprefix(prefix): value for key, value in old.items()}, KeepStart.kept, source)
 
 
 def test_without_freezing_the_old_model_is_a_second_network():

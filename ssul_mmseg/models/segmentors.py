@@ -55,7 +55,7 @@ class IncrementalSegmentor(EncoderDecoder):
         return []
 
     def start_task(self, old_state: dict[str, Tensor]) -> None:
-        """Take over the weights of the old task; only the new classes' classifier may be missing in them.
+        """Take over the weights of the old task; only the new classes' classifier, drawn anew, may be missing in them.
 
         Raises:
             InputError: a weight is missing, unknown or of another shape.
@@ -70,13 +70,12 @@ class IncrementalSegmentor(EncoderDecoder):
                              f'unknown or of another shape or type ({len(wrong)} such in all); train task '
                              f'{self.task - 1} with this config')
         self.load_state_dict({**own, **old_state})
+        self.decode_head.init_classifiers(f'task_{self.task}')
 
     def init_weights(self) -> None:
-        """Initialise the base task; of later ones the new classifier: :meth:`start_task` brings all other weights."""
+        """Initialise the base task; later ones start in :meth:`start_task`, which a runner calls before this."""
         if self.task == 0:
             super().init_weights()
-        else:
-            self.decode_head.init_classifiers(f'task_{self.task}')
 
     def freeze(self) -> None:
         """Stop the frozen modules from learning; called before any distributed wrapper is built."""
