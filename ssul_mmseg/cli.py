@@ -29,6 +29,8 @@ VARIABLES = {
     'slurm': {'RANK': 'SLURM_PROCID', 'WORLD_SIZE': 'SLURM_NTASKS'},
     'mpi': {'RANK': 'OMPI_COMM_WORLD_RANK', 'WORLD_SIZE': 'OMPI_COMM_WORLD_SIZE'},
 }
+# What a launcher sets to the place of a process on its machine, which decides its GPU.
+LOCAL_RANKS = {'slurm': 'SLURM_LOCALID', 'mpi': 'OMPI_COMM_WORLD_LOCAL_RANK'}
 
 
 class Options(DictAction):
@@ -73,11 +75,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def configured(args: argparse.Namespace) -> Config:
     """The config of parsed arguments, with its work dir; starts the process group where there is one."""
     if 'LOCAL_RANK' not in os.environ:
-        os.environ['LOCAL_RANK'] = str(args.local_rank)
+        os.environ['LOCAL_RANK'] = os.environ.get(LOCAL_RANKS.get(args.launcher, ''), str(args.local_rank))
     try:
         cfg = read_config(args.config, args.cfg_options)
     except InputError as error:
-        error.told = not first_of_its_launcher()  # all processes read the same config
+        error.told = not first_of(args.launcher)  # all processes read the same config
         raise
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
     cfg.launcher = args.launcher
@@ -114,7 +116,7 @@ def run(main: Callable[[Sequence[str] | None], None], resume_command: Callable[[
         code = _fail('' if error.told else f'error: {error.sentence}', 2)
     except KeyboardInterrupt:
         hint = f'; go on with: {resume_command()}' if resume_command else ''
-        code = _fail(f'stopped{hint}' if first_of_its_launcher() else '', 130)
+        code = _fail(f'stopped{hint}' if is_main_process() else '', 130)
     finally:
         leave_processes()
     if code:
@@ -137,10 +139,9 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def first_of_its_launcher() -> bool:
-    """Whether this is the first process of a launcher, or the only one; known before the processes are joined."""
-    ranks = [os.environ[names['RANK']] for names in VARIABLES.values() if os.environ.get(names['RANK'])]
-    return not ranks or ranks[0] == '0'
+def first_of(launcher: str) -> bool:
+    """Whether this is a launcher's first process, or the only one; known before the processes are joined."""
+    return launcher == 'none' or os.environ.get(VARIABLES[launcher]['RANK'], '0') in ('', '0')
 
 
 def _fail(message: str, code: int) -> int:

@@ -162,6 +162,25 @@ def test_a_config_with_its_options_its_place_and_its_launcher():
     assert os.environ['LOCAL_RANK'] == '3'  # what torchrun has set holds
 
 
+def test_each_process_of_a_launcher_has_a_place_on_its_machine(monkeypatch):
+    monkeypatch.setattr(cli, 'start_processes', lambda launcher: None)
+    monkeypatch.setenv('OMPI_COMM_WORLD_LOCAL_RANK', '2')
+    monkeypatch.setenv('SLURM_LOCALID', '5')
+    for launcher, place in (('mpi', '2'), ('slurm', '5'), ('none', '0')):
+        cli.configured(parsed('--launcher', launcher))
+        assert os.environ.pop('LOCAL_RANK') == place
+
+
+def test_one_process_of_a_launcher_tells_a_fault_and_so_does_each_that_none_started(monkeypatch):
+    monkeypatch.setenv('SLURM_PROCID', '1')  # as in a sweep: srun python tools/train.py --seed $SLURM_PROCID
+    for launcher, told in (('slurm', True), ('none', False)):
+        with pytest.raises(InputError, match='no config') as error:
+            arguments = parsed('--launcher', launcher)
+            arguments.config = 'nowhere.py'
+            cli.configured(arguments)
+        assert error.value.told == told
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason='NCCL needs what each launcher sets')
 @pytest.mark.parametrize('launcher, rank, size', [('pytorch', 'RANK', 'WORLD_SIZE'),
                                                   ('slurm', 'SLURM_PROCID', 'SLURM_NTASKS'),
