@@ -2,18 +2,18 @@
 import contextlib
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mmengine.dist import get_world_size
 
 MEMORY = Path('/proc/meminfo')
-# Of control groups of both versions: the limit, what is used, and where of that the pages are counted that are given
-# back when memory is short, as they only repeat files.
-MEMORY_GROUPS = [
-    ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory.current', '/sys/fs/cgroup/memory.stat', 'inactive_file'),
-    ('/sys/fs/cgroup/memory/memory.limit_in_bytes', '/sys/fs/cgroup/memory/memory.usage_in_bytes',
-     '/sys/fs/cgroup/memory/memory.stat', 'total_inactive_file'),
-]
+GROUPS = Path('/proc/self/cgroup')
+# Of control groups, by what GROUPS calls them (version 2: nothing): where their folders lie, the files of the limit and
+# of what is used, and how of that the pages are counted that are given back when memory is short: they repeat files.
+MEMORY_GROUPS = {
+    '': (Path('/sys/fs/cgroup'), 'memory.max', 'memory.current', 'inactive_file'),
+    'memory': (Path('/sys/fs/cgroup/memory'), 'memory.limit_in_bytes', 'memory.usage_in_bytes', 'total_inactive_file'),
+}
 # What launchers say of the number of processes on this machine.
 LOCAL_SIZES = ('LOCAL_WORLD_SIZE', 'SLURM_NTASKS_PER_NODE', 'OMPI_COMM_WORLD_LOCAL_SIZE')
 
@@ -22,12 +22,21 @@ def free_memory() -> int:
     """Bytes of memory that can still be taken."""
     found = re.search(r'^MemAvailable:\s+(\d+) kB', MEMORY.read_text(), re.M) if MEMORY.is_file() else None
     free = int(found[1]) * 1024 if found else os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-    for limit, used, counts, reclaimable in MEMORY_GROUPS:
-        with contextlib.suppress(OSError, ValueError):  # there is no such group, or no limit ('max')
-            left = int(Path(limit).read_text()) - int(Path(used).read_text())
-            given_back = re.search(rf'^{reclaimable} (\d+)$', Path(counts).read_text(), re.M)
-            free = min(free, left + int(given_back[1] if given_back else 0))
+    for kind, (root, limit, used, reclaimable) in MEMORY_GROUPS.items():
+        for folder in _group_folders(kind, root):
+            with contextlib.suppress(OSError, ValueError):  # there is no such group, or no limit ('max')
+                left = int((folder / limit).read_text()) - int((folder / used).read_text())
+                given_back = re.search(rf'^{reclaimable} (\d+)$', (folder / 'memory.stat').read_text(), re.M)
+                free = min(free, left + int(given_back[1] if given_back else 0))
     return max(0, free)
+
+
+def _group_folders(kind: str, root: Path) -> list[Path]:
+    """Folders of this process's control group of a kind and of those above it, whose limits hold too."""
+    listed = GROUPS.read_text() if GROUPS.is_file() else ''
+    found = re.search(rf'^\d+:{kind}:/(.*)$', listed, re.M)
+    group = PurePosixPath(found[1] if found else '')
+    return [root / above for above in (group, *group.parents)]
 
 
 def free_disk(folder: Path) -> int:

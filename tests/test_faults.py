@@ -294,9 +294,9 @@ def test_a_disk_without_room_for_the_feature_cache(tmp_path, monkeypatch):
 
 
 def test_the_feature_cache_respects_the_limit_of_a_container(tmp_path, monkeypatch):
-    for name, content in (('max', '1000'), ('used', '400'), ('none', 'max'), ('stat', 'inactive_file 0')):
+    for name, content in (('max', '1000'), ('used', '400'), ('none', 'max'), ('memory.stat', 'inactive_file 0')):
         (tmp_path / name).write_text(f'{content}\n')
-    groups = [('none', 'used', 'stat'), ('max', 'used', 'stat'), ('missing', 'missing', 'missing')]
-    monkeypatch.setattr(machine, 'MEMORY_GROUPS', [
-        (*(tmp_path / name for name in names), 'inactive_file') for names in groups])
+    names = [('none', 'used'), ('max', 'used'), ('missing', 'missing')]
+    monkeypatch.setattr(machine, 'MEMORY_GROUPS', {
+        str(kind): (tmp_path, *files, 'inactive_file') for kind, files in enumerate(names)})
     assert FeatureCache().limit == 300

@@ -10,12 +10,13 @@ from ssul_mmseg.machine import free_disk, free_memory, processes_here
 def system(tmp_path, monkeypatch):
     """Writes what the system tells, and lets it be read from there."""
     monkeypatch.setattr(machine, 'MEMORY', tmp_path / 'meminfo')
-    monkeypatch.setattr(machine, 'MEMORY_GROUPS', [
-        (*(tmp_path / name for name in ('limit', 'used', 'stat')), 'inactive_file')])
+    monkeypatch.setattr(machine, 'GROUPS', tmp_path / 'groups')
+    monkeypatch.setattr(machine, 'MEMORY_GROUPS', {'memory': (tmp_path, 'limit', 'used', 'inactive_file')})
 
-    def write(**files):
+    def write(folder='', **files):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            (tmp_path / name).write_text(text)
+            (tmp_path / folder / {'stat': 'memory.stat'}.get(name, name)).write_text(text)
     return write
 
 
@@ -28,6 +29,16 @@ def test_pages_that_only_repeat_files_are_free(system):
     assert free_memory() == 400_000
     system(limit='max\n')
     assert free_memory() == 700 * 1024
+
+
+def test_the_tightest_limit_of_a_job_and_what_it_is_part_of_holds(system):
+    system(meminfo='MemAvailable:   700 kB\n', groups='9:pids:/\n4:memory:/slurm/job_7\n0::/other\n')
+    system('slurm/job_7', limit='900000\n', used='600000\n', stat='inactive_file 0\n')
+    assert free_memory() == 300_000
+    system('slurm', limit='500000\n', used='450000\n', stat='inactive_file 0\n')
+    assert free_memory() == 50_000
+    system('other', limit='1\n', used='1\n', stat='inactive_file 0\n')
+    assert free_memory() == 50_000
 
 
 def test_without_a_word_of_the_system_free_pages_count(system):
