@@ -1,7 +1,7 @@
 """The exemplar memory of SSUL-M: which training images are kept, in a JSON manifest that people can read."""
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from .errors import InputError
@@ -19,7 +19,7 @@ class Exemplar:
         image: id of the image, its path below the data set's image folder.
         label: the class that it was chosen for.
         task: the task in whose data it was found.
-        labels: classes in it that had ground truth when it was stored.
+        labels: classes in it that had ground truth when it was stored; found again in a later task, it keeps them all.
     """
 
     image: str
@@ -70,18 +70,23 @@ class ExemplarMemory:
         for label, ids in images.items():
             for image in ids:
                 holders.setdefault(image, []).append(label)
-        fresh = {label: [Exemplar(image, label, task, tuple(holders[image])) for image in sorted(ids)]
+        known = {exemplar.image: exemplar.labels for exemplar in self.exemplars}
+        labels = {image: tuple(sorted({*known.get(image, ()), *found})) for image, found in holders.items()}
+        old = [replace(exemplar, task=task, labels=labels[exemplar.image]) if exemplar.image in labels else exemplar
+               for exemplar in self.exemplars]
+        fresh = {label: [Exemplar(image, label, task, labels[image]) for image in sorted(ids)]
                  for label, ids in images.items()}
         for candidates in fresh.values():
             chance.shuffle(candidates)
         choose = self._balanced if self.selection == 'class_balanced' else self._random
-        kept = choose(fresh, chance)
+        kept = choose(old, fresh, chance)
         return ExemplarMemory(self.size, self.selection, kept, self.images_seen + len(holders))
 
-    def _balanced(self, fresh: dict[int, list[Exemplar]], chance: random.Random) -> list[Exemplar]:
+    def _balanced(self, old: Sequence[Exemplar], fresh: dict[int, list[Exemplar]],
+                  chance: random.Random) -> list[Exemplar]:
         """One more image for each class a round; the scarcest class chooses first, as it has the least choice."""
         queues: dict[int, list[Exemplar]] = {}
-        for exemplar in self.exemplars:
+        for exemplar in old:
             queues.setdefault(exemplar.label, []).append(exemplar)
         queues.update(fresh)
         turns = sorted(queues, key=lambda label: (len(queues[label]), label))
@@ -99,16 +104,17 @@ class ExemplarMemory:
                     progress = True
         return sorted(kept.values(), key=lambda exemplar: exemplar.label)
 
-    def _random(self, fresh: dict[int, list[Exemplar]], chance: random.Random) -> list[Exemplar]:
+    def _random(self, old: Sequence[Exemplar], fresh: dict[int, list[Exemplar]],
+                chance: random.Random) -> list[Exemplar]:
         """A uniform sample of all images seen: old exemplars stand for the images they were drawn from."""
         new = {exemplar.image: exemplar for candidates in fresh.values() for exemplar in candidates}
         pool = [new[image] for image in sorted(new)]
         share = self.size * len(pool) / max(1, self.images_seen + len(pool))
-        num_old = min(len(self.exemplars), self.size - min(len(pool), round(share)))
-        old = chance.sample(self.exemplars, num_old)
-        taken = {exemplar.image for exemplar in old}
+        num_old = min(len(old), self.size - min(len(pool), round(share)))
+        kept = chance.sample(old, num_old)
+        taken = {exemplar.image for exemplar in kept}
         pool = [exemplar for exemplar in pool if exemplar.image not in taken]
-        return old + chance.sample(pool, min(len(pool), self.size - num_old))
+        return kept + chance.sample(pool, min(len(pool), self.size - num_old))
 
     def shortage(self, seen: range) -> str | None:
         """A sentence on what the memory lacks, or None.

@@ -94,7 +94,7 @@ class LabelAugmentation(BaseTransform):
             table[BACKGROUND + 1:] = UNKNOWN
         elif self.saliency == 'all':
             table[:] = UNKNOWN
-        table[labelled.start:labelled.stop] = labelled
+        table[list(labelled)] = labelled
         table[IGNORE] = IGNORE
         augmented = table[labels]
         if self.saliency == 'map':

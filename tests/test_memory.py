@@ -43,6 +43,15 @@ def test_an_exemplar_knows_its_labelled_classes():
     assert memory.exemplars[0].labels == (1, 2)
 
 
+def test_an_image_found_again_keeps_the_labels_that_it_had():
+    memory = ExemplarMemory(2).update({1: ['a.jpg'], 2: ['a.jpg', 'b.jpg']}, task=0, seed=0)
+    memory = memory.update({3: ['a.jpg']}, task=1, seed=0)
+    assert {e.image: (e.task, e.labels) for e in memory.exemplars} == {'a.jpg': (1, (1, 2, 3)), 'b.jpg': (0, (2, ))}
+    assert memory.shortage(range(1, 4)) is None
+    again = ExemplarMemory(1).update({1: ['a.jpg']}, task=0, seed=0).update({2: ['a.jpg']}, task=1, seed=0)
+    assert again.exemplars[0].labels == (1, 2)
+
+
 def test_too_few_images_end_with_a_warning():
     memory = ExemplarMemory(100).update(images(1, 7), task=0, seed=0)
     assert len(memory.exemplars) == 7 and '7 images, not 100' in memory.shortage(range(1, 2))

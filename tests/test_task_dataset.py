@@ -4,7 +4,7 @@ from mmseg.registry import DATASETS
 from PIL import Image
 from tiny import ROOT, voc_tree
 
-from ssul_mmseg.datasets.task_dataset import NO_CLASS, label_table
+from ssul_mmseg.datasets.task_dataset import NO_CLASS, index_file, label_table
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.memory import ExemplarMemory
 from ssul_mmseg.tasks import IGNORE, UNKNOWN, Scenario
@@ -87,6 +87,30 @@ def test_exemplars_follow_the_new_images(tmp_path):
     dataset = build(root, 2, memory=str(tmp_path / 'memory.json'), memory_labels='stored')
     assert dataset[2]['gt_seg_map'].tolist() == [[1, UNKNOWN, 0]]
     assert dataset[3]['gt_seg_map'].tolist() == [[16, UNKNOWN, UNKNOWN]]
+
+
+def test_an_exemplar_stored_twice_shows_what_both_tasks_labelled(tmp_path):
+    root = write_masks(tmp_path / 'voc', [[1, 2, 16, 17, 18], [17, 0, 0, 0, 0]])
+    path = tmp_path / 'memory.json'
+    memory = ExemplarMemory(1).update({1: ['2007_000000.jpg'], 2: ['2007_000000.jpg']}, task=0, seed=0)
+    memory = memory.update({16: ['2007_000000.jpg']}, task=1, seed=0)
+    memory.write(path, build(root).metainfo['classes'])
+    dataset = build(root, 2, memory=str(path), memory_labels='stored')
+    assert dataset[2]['gt_seg_map'].tolist() == [[1, 2, 16, UNKNOWN, UNKNOWN]]
+    assert build(root, 2, memory=str(path))[2]['gt_seg_map'].tolist() == [[1, 2, 16, 17, UNKNOWN]]
+
+
+def test_training_and_test_masks_in_folders_of_one_name_have_an_index_each(tmp_path):
+    root = write_masks(tmp_path / 'voc', [[1, 0], [2, 0]])
+    names = dict(classes=('background', 'a'), palette=[[0] * 3] * 2)
+
+    def file(masks, listing=''):
+        return index_file(str(tmp_path), DATASETS.build(dict(
+            type='BaseSegDataset', data_root=str(root), ann_file=listing, metainfo=names,
+            data_prefix=dict(img_path='JPEGImages', seg_map_path=masks))))
+    masks, listing = 'SegmentationClassAug', VOC['ann_file']
+    assert file(masks) == file(f'JPEGImages/../{masks}')
+    assert len({file(masks), file(f'test/{masks}'), file(masks, listing)}) == 3
 
 
 def test_an_exemplar_that_is_no_training_image_is_refused(tmp_path):

@@ -150,18 +150,20 @@ class TaskDataset(Dataset):
             f'{", ".join(map(str, values))}, which stand{"s" * (len(values) == 1)} for {names}; the masks hold '
             f'{found}: correct the masks, or the names and the order of the classes')
 
-    def _exemplars(self, manifest: str | None, memory_labels: str) -> list[tuple[int, range]]:
+    def _exemplars(self, manifest: str | None, memory_labels: str) -> list[tuple[int, Sequence[int]]]:
         """Exemplars of a manifest as indices into the source, each with the labels it shows."""
         if manifest is None:
             return []
         places = {self.image_id(i): i for i in range(len(self.source))}
         exemplars = []
         for exemplar in ExemplarMemory.read(manifest).exemplars:
-            stored = self.scenario.labelled(exemplar.task, self.setting) if exemplar.task < self.task else range(0)
-            if exemplar.image not in places or not set(exemplar.labels) <= set(stored):
+            known = self.scenario.seen(exemplar.task) if exemplar.task < self.task else range(0)
+            if exemplar.image not in places or not set(exemplar.labels) <= set(known):
                 raise InputError(f'exemplar {exemplar.image!r} of {manifest} is no image of the training set, or of '
                                  'classes that its task did not label; train the task before with this data')
-            shown = self.scenario.seen(self.task) if memory_labels == 'seen' else stored
+            shown = self.scenario.seen(self.task)
+            if memory_labels == 'stored':
+                shown = sorted({*self.scenario.labelled(exemplar.task, self.setting), *exemplar.labels})
             exemplars.append((places[exemplar.image], shown))
         return exemplars
 
@@ -197,7 +199,7 @@ class TaskDataset(Dataset):
 
     def digest(self) -> str:
         """Checksum of the images in their order, with the labels that each shows."""
-        return digest('\n'.join(f'{self.image_id(image)} {labels.start} {labels.stop}'
+        return digest('\n'.join(f'{self.image_id(image)} {" ".join(map(str, labels))}'
                                 for image, labels in self._samples).encode())
 
     def __len__(self) -> int:
@@ -298,4 +300,6 @@ def index_file(folder: str | None, source: Dataset) -> Path:
     """Where the class index of a data set is cached: below ``folder``, by default beside its masks."""
     masks = Path(source.data_prefix['seg_map_path'])
     listing = Path(source.ann_file).stem if source.ann_file else 'all'
-    return Path(folder or masks.parent) / f'class_index_{masks.name}_{listing}.npz'
+    # Folders of training and test masks may share a name, and so may lists.
+    place = digest(f'{os.path.abspath(masks)}\0{source.ann_file}'.encode())[:8]
+    return Path(folder or masks.parent) / f'class_index_{masks.name}_{listing}_{place}.npz'
