@@ -134,7 +134,7 @@ def _values(part: Any, path: str = '') -> Iterator[tuple[str, Any, Any]]:
 def _decided(key: str) -> str | None:
     """What to do about a key whose value would be replaced; None for other keys."""
     for pattern, instead in DECIDED.items():
-        if re.fullmatch(pattern, key):
+        if re.fullmatch(pattern, key) or re.fullmatch(pattern, key.removeprefix('incremental.')):
             return f'set {instead}' if instead else 'remove it'
     return None
 

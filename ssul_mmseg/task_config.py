@@ -60,13 +60,13 @@ def task_config(cfg: Config, task: int) -> Config:
         InputError: a value of the config does not fit the others, the data, the number of processes or what is already
             in ``work_dir``.
     """
+    cfg = copy.deepcopy(cfg)
+    if task > 0:
+        cfg.merge_from_dict(cfg.get('incremental', {}))
     for key in ('load_from', 'resume'):
         if cfg.get(key):
             raise InputError(f'{key} is set, but every task starts from the weights of the task before; remove it, and '
                              'set model.backbone.init_cfg for pretrained weights, or add --resume to go on with a run')
-    cfg = copy.deepcopy(cfg)
-    if task > 0:
-        cfg.merge_from_dict(cfg.get('incremental', {}))
     scenario, work_dir = Scenario(**scenario_args(cfg)), cfg.work_dir
     cfg.work_dir = str(task_dir(work_dir, task))
     cfg.experiment_name = f'task_{task}'
@@ -87,7 +87,11 @@ def task_config(cfg: Config, task: int) -> Config:
     ]
     if is_distributed() and not torch.cuda.is_available():
         _replace_values(cfg.model, 'type', 'SyncBN', 'GlooSyncBN')
-        cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+        # mmengine's own wrapping would ask for a GPU.
+        cfg.model_wrapper_cfg = dict(
+            dict(type='MMDistributedDataParallel', broadcast_buffers=False,
+                 find_unused_parameters=cfg.get('find_unused_parameters', False)),
+            **(cfg.get('model_wrapper_cfg') or {}), device_ids=None)
     return cfg
 
 
@@ -109,7 +113,9 @@ def _set_data(cfg: Config, work_dir: str, task: int) -> None:
             transform.saliency = cfg.saliency
         elif transform.type == 'RandomCrop':
             # Images smaller than a crop are filled up to it.
-            cfg.model.data_preprocessor.setdefault('size', transform.crop_size)
+            size, preprocessor = transform.crop_size, cfg.model.data_preprocessor
+            if preprocessor.get('size_divisor') is None:
+                preprocessor.setdefault('size', (size, size) if isinstance(size, int) else size)
     common, seed = dict(scenario=scenario_args(cfg), task=task, index_cache=str(Path(work_dir))), cfg.randomness.seed
     train.dataset.update(common, setting=setting_of(cfg), seed=seed,
                          memory_labels=(cfg.get('memory') or {}).get('labels', 'seen'))

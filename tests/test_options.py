@@ -108,6 +108,10 @@ def test_a_value_of_another_kind_is_refused_with_its_key(key, values, kind):
     ('model.decode_head.classes_per_task', 'set scenario.name'), ('test_dataloader.dataset.test_mode', 'remove it'),
     ('incremental.scenario.name', "set the key without 'incremental.'"), ('launcher', 'set --launcher'),
     ('incremental.memory', "set the key without 'incremental.'"), ('incremental.randomness.seed', 'without'),
+    ('incremental.train_dataloader.dataset.setting', 'set scenario.setting'),
+    ('incremental.launcher', 'set --launcher'),
+    ('incremental.train_dataloader.dataset.pipeline.2.saliency', 'set saliency'),
+    ('incremental.model.decode_head.classes_per_task', 'set scenario.name'),
 ])
 def test_a_key_without_effect_is_refused_with_the_one_to_set(key, instead, tmp_path):
     value = dict(size=3) if key == 'incremental.memory' else 'disjoint'

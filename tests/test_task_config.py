@@ -42,10 +42,29 @@ def test_only_later_tasks_replay_exemplars_and_only_task_0_reads_pretrained_weig
 
 @pytest.mark.parametrize('key', ['load_from', 'resume'])
 def test_what_the_chain_of_tasks_decides_cannot_be_set(tree, tmp_path, key):
+    for group, task in ((None, 0), ('incremental', 1)):
+        cfg = tiny_config(tree, tmp_path, **TWO_TASKS)
+        cfg.merge_from_dict({f'{group}.{key}' if group else key: 'weights.pth'})
+        with pytest.raises(InputError, match=f'{key} is set, but every task starts from the weights of the task'):
+            task_config(cfg, task)
+
+
+@pytest.mark.parametrize('crop, divisor, size', [(24, None, (24, 24)), ((24, 16), None, (24, 16)), (24, 32, None)])
+def test_small_images_are_filled_up_to_the_crop_or_as_the_config_says(tree, tmp_path, crop, divisor, size):
     cfg = tiny_config(tree, tmp_path, **TWO_TASKS)
-    cfg[key] = 'weights.pth'
-    with pytest.raises(InputError, match=f'{key} is set, but every task starts from the weights of the task before'):
-        task_config(cfg, 0)
+    cfg.train_dataloader.dataset.pipeline[4].crop_size = crop
+    cfg.model.data_preprocessor.size_divisor = divisor
+    assert task_config(cfg, 0).model.data_preprocessor.get('size') == size
+
+
+def test_without_gpus_processes_are_wrapped_as_the_config_says(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, 'is_distributed', lambda: True)
+    monkeypatch.setattr(module.torch.cuda, 'is_available', lambda: False)
+    cfg = tiny_config(tree, tmp_path, **TWO_TASKS, find_unused_parameters=True)
+    cfg.model_wrapper_cfg = dict(bucket_cap_mb=5)
+    assert task_config(cfg, 0).model_wrapper_cfg == dict(
+        type='MMDistributedDataParallel', bucket_cap_mb=5, broadcast_buffers=False, find_unused_parameters=True,
+        device_ids=None)
 
 
 def test_the_test_loop_keeps_its_own_values_beside_those_of_the_cache(tree, tmp_path):
