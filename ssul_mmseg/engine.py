@@ -3,7 +3,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 from mmseg.registry import DATASETS, MODELS
@@ -164,13 +163,17 @@ def _prepare(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
     for task in tasks:
         remove_leftovers(task_dir(cfg.work_dir, task))
         set_torn_aside(cfg.work_dir, task)
-    if tasks[0] > 0 and not (task_dir(cfg.work_dir, tasks[0] - 1) / WEIGHTS).is_file():
-        raise InputError(f'task {tasks[0]} starts from task {tasks[0] - 1}, whose weights are not in {cfg.work_dir}; '
-                         f'train the tasks before it first')
+    before = tasks[0] - 1
+    if before >= 0 and not (task_dir(cfg.work_dir, before) / WEIGHTS).is_file():
+        raise InputError(f'task {tasks[0]} starts from task {before}, whose weights are not in {cfg.work_dir}; train '
+                         'the tasks before it first')
+    if before >= 0 and not _is_there(cfg, before, MEMORY):
+        raise InputError(f'task {tasks[0]} replays exemplars, but {task_dir(cfg.work_dir, before) / MEMORY} is '
+                         f'missing; choose them again with --tasks {before} --resume, or leave memory out')
     for task in tasks:
         config = task_config(cfg, task)
         DATASETS.build({**config.train_dataloader.dataset, 'memory': None})[0]
-        with torch.device('meta'):  # without its numbers a network is built at once
+        if task in (tasks[0], tasks[-1]):  # those between differ in the number of classes
             MODELS.build(config.model)
     DATASETS.build(config.test_dataloader.dataset)[0]
     record_run(cfg)

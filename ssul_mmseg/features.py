@@ -131,8 +131,8 @@ class FeatureCache:
 
     def _map_file(self, size: int) -> Tensor:
         """Map a file; its bytes are reserved, as a full disk would otherwise kill the process later."""
-        # What is mapped lives on without a name, and no kill leaves it behind.
-        with tempfile.NamedTemporaryFile(dir=self.folder, prefix='features_') as file:
+        # What is mapped lives on without a name; one that a kill leaves is removed as any other temporary file.
+        with tempfile.NamedTemporaryFile(dir=self.folder, prefix='.features_', suffix=f'.{os.getpid()}.tmp') as file:
             os.posix_fallocate(file.fileno(), 0, size)
             return torch.from_file(file.name, shared=True, size=size, dtype=torch.uint8)
 

@@ -42,7 +42,7 @@ class IncrementalIoUMetric(BaseMetric):
     ``mIoU_base``, ``mIoU_new``, ``mIoU_all`` (base and all count background, unless ``dataset_meta['background']`` says
     that every pixel is of a class: then only those of future classes are), ``mIoU_base_no_background``,
     ``mIoU_all_no_background``, ``forgetting`` (mean over the old classes c of IoU_c when c was learned minus IoU_c
-    now, in percent points), ``forgetting_per_task`` (the same for each earlier task's classes) and ``IoU`` by class
+    now, in percentage points), ``forgetting_per_task`` (the same for each earlier task's classes) and ``IoU`` by class
     name. A class without a labelled pixel is None and counts in no mean; a mean over nothing is None.
 
     Args:
@@ -50,7 +50,6 @@ class IncrementalIoUMetric(BaseMetric):
         task: the task just learned.
         learned_iou: IoU of each old class, by name, when it was learned.
         future_classes: what pixels of classes not yet learned are: 'background', or 'ignore' (the authors' code).
-        collect_device: as in mmengine.
 
     Raises:
         InputError: ``future_classes`` is none of the two, or the scenario has no such task.
@@ -63,11 +62,11 @@ class IncrementalIoUMetric(BaseMetric):
                  scenario: Scenario | Mapping,
                  task: int,
                  learned_iou: Mapping[str, float | None] | None = None,
-                 future_classes: str = 'background',
-                 collect_device: str = 'cpu') -> None:
+                 future_classes: str = 'background') -> None:
         if future_classes not in FUTURE_CLASSES:
             raise InputError(f'future_classes is {future_classes!r}; choose one of {", ".join(FUTURE_CLASSES)}')
-        super().__init__(collect_device)
+        # Through the process group, gloo's too: 'cpu' would pass files through the current folder.
+        super().__init__(collect_device='gpu')
         self.scenario = scenario if isinstance(scenario, Scenario) else Scenario(**scenario)
         self.task = self.scenario.check_task(task)
         self.learned_iou = dict(learned_iou or {})
@@ -171,6 +170,6 @@ class IncrementalIoUMetric(BaseMetric):
         return names
 
     def _drop(self, name: str, now: float | None) -> float | None:
-        """How far a class's IoU has fallen since it was learned, in percent points."""
+        """How far a class's IoU has fallen since it was learned, in percentage points."""
         was = self.learned_iou.get(name)
         return None if was is None or now is None else was - now

@@ -133,6 +133,31 @@ def test_whole_images_of_several_sizes_are_tested_by_one_option(tmp_path):
     assert plain['final']['all'] >= 0 and kept['final']['all'] >= 0
 
 
+@pytest.mark.parametrize('backbone, width', [
+    (dict(type='MixVisionTransformer', embed_dims=4, num_stages=4, num_layers=[1] * 4, num_heads=[1, 2, 4, 8],
+          patch_sizes=[7, 3, 3, 3], sr_ratios=[2, 2, 1, 1], mlp_ratio=2, drop_path_rate=.1), 32),
+    (dict(type='SwinTransformer', embed_dims=8, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8), window_size=2,
+          drop_path_rate=.1), 64),
+    (dict(type='MobileNetV2', widen_factor=.25, strides=(1, 2, 2, 1, 1, 1, 1), dilations=(1, 1, 1, 2, 2, 4, 4),
+          out_indices=(1, 2, 4, 6), norm_cfg=dict(type='BN')), 80),
+], ids=lambda value: value['type'] if isinstance(value, dict) else '')
+def test_other_backbones_learn_two_tasks(tree, tmp_path, backbone, width):
+    cfg = tiny_config(tree, tmp_path, **TWO_TASKS)
+    cfg.model.backbone = backbone
+    cfg.model.decode_head.update(in_channels=width, in_index=-1)
+    cfg.train_cfg.max_epochs = 1
+    assert len(run_scenario(cfg)['tasks']) == 2
+
+
+def test_a_missing_memory_is_told_before_anything_is_trained(tree, tmp_path):
+    run_scenario(tiny_config(tree, tmp_path / 'a', **TWO_TASKS), range(1))
+    (tmp_path / 'b').mkdir()
+    (tmp_path / 'b/task_0').symlink_to(tmp_path / 'a/task_0')
+    cfg = tiny_config(tree, tmp_path / 'b', 'configs/ssul/voc_15-1_m.py', **TWO_TASKS, **{'memory.size': 20})
+    with pytest.raises(InputError, match=r'task_0/memory\.json is missing; choose them again with --tasks 0 --resume'):
+        run_scenario(cfg, range(1, 2))
+
+
 def test_tasks_can_be_run_one_by_one(tree, tmp_path):
     whole = tiny_config(tree, tmp_path / 'whole', **TWO_TASKS)
     run_scenario(whole)

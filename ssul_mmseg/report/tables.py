@@ -49,7 +49,7 @@ def scenario_table(results: dict) -> str:
         results: a results document of ``report.collect``.
 
     Returns:
-        Markdown; mIoU and IoU in percent, forgetting in percent points, n/a where there is none.
+        Markdown; mIoU and IoU in percent, forgetting in percentage points, n/a where there is none.
     """
     header = ('task', 'classes', 'images', 'memory', *COLUMNS, 'forgetting', 'minutes')
     rows = [(str(task['task']), class_list(task['classes']), str(task['num_images']), str(task['memory']),
@@ -75,7 +75,7 @@ def task_table(results: dict, task: int, metrics: Mapping) -> str:
         metrics: of ``IncrementalIoUMetric``, in percent.
 
     Returns:
-        Markdown; mIoU and IoU in percent, forgetting in percent points, n/a where there is none.
+        Markdown; mIoU and IoU in percent, forgetting in percentage points, n/a where there is none.
     """
     means = {column: metrics[f'mIoU_{column}'] for column in COLUMNS}
     row = [*map(number, means.values()), number(metrics['forgetting'])]
