@@ -6,7 +6,6 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 from mmseg.registry import DATASETS, MODELS
-from torch import nn
 
 from .errors import InputError, machine_faults_told
 from .files import remove_leftovers, write_json, write_text
@@ -19,7 +18,7 @@ from .report.tables import scenario_table
 from .resume import check_same_run, record_run, set_stale_aside, set_torn_aside
 from .runner import config_faults_told, task_runner, train
 from .task_config import memory_args, metainfo_of, scenario_of, setting_of, task_config
-from .weights import load_weights
+from .weights import fill, load_weights
 
 
 def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool = False) -> dict:
@@ -79,19 +78,6 @@ def run_task(cfg: Config, task: int) -> None:
     barrier()
 
 
-def load_task_weights(model: nn.Module, cfg: Config, task: int) -> None:
-    """Load a learned task's weights into the model of the task's config."""
-    classes = metainfo_of(cfg)['classes']
-    scenario = scenario_of(cfg)
-    path = Path(cfg.work_dir) / WEIGHTS
-    weights, _ = load_weights(path, [classes[label] for label in scenario.seen(task)], task)
-    try:
-        bare(model).load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(f'{path} does not fit the network of the config {cfg.filename}; give the config that was '
-                         'trained, with its --cfg-options') from error
-
-
 def learned_tasks(cfg: Config) -> list[int]:
     """Tasks of which the work dir holds weights."""
     tasks = range(len(scenario_of(cfg).tasks))
@@ -129,7 +115,10 @@ def test_task(cfg: Config, task: int) -> dict:
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] == 'ProgressHook']
     with machine_faults_told(cfg.work_dir):
         runner = task_runner(cfg)
-        load_task_weights(runner.model, cfg, task)
+        classes = metainfo_of(cfg)['classes']
+        path = Path(cfg.work_dir) / WEIGHTS
+        weights, _ = load_weights(path, [classes[label] for label in scenario_of(cfg).seen(task)], task)
+        fill(bare(runner.model), weights, path, cfg.filename)
         return runner.test()
 
 

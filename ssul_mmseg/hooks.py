@@ -108,9 +108,10 @@ class IncrementalTaskHook(Hook):
             return
         if self.memory is not None:
             update_memory(self.memory, runner.train_dataloader.dataset, self.work_dir, self.seed)
-        names = self._class_names(runner, self.scenario.seen(self.task))
-        save_weights(task_dir(self.work_dir, self.task) / WEIGHTS, model.state_dict(), names, self.task,
-                     runner.message_hub.get_info(ORIGIN))
+        seen = self.scenario.seen(self.task)
+        palette = runner.train_dataloader.dataset.metainfo['palette'][:seen.stop]
+        save_weights(task_dir(self.work_dir, self.task) / WEIGHTS, model.state_dict(),
+                     self._class_names(runner, seen), palette, self.task, runner.message_hub.get_info(ORIGIN))
 
     @staticmethod
     def _class_names(runner: Runner, labels: range) -> list[str]:

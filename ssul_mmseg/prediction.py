@@ -15,12 +15,13 @@ from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 from torch import nn
 
-from .engine import load_task_weights
 from .errors import InputError
+from .hooks import WEIGHTS
 from .runner import config_faults_told
-from .task_config import metainfo_of, task_config
+from .task_config import network_config
 from .tasks import BACKGROUND, UNKNOWN
 from .transforms import LoadImage
+from .weights import fill, read_weights
 
 OVERLAY_SIDE = 800
 """The longest side of an overlay, in pixels: mmseg writes the names of the classes slowly into larger ones."""
@@ -86,11 +87,13 @@ class Predictor:
     """
 
     def __init__(self, cfg: Config, task: int) -> None:
-        cfg = task_config(cfg, task)
-        metainfo = metainfo_of(cfg)
-        self.classes, self.palette = metainfo['classes'], metainfo['palette']
+        # Names and colours come with the weights: no data set is needed.
+        cfg = network_config(cfg, task)
+        path = Path(cfg.work_dir) / WEIGHTS
+        weights, meta = read_weights(path, task)
+        self.classes, self.palette = ('background', *meta['classes']), meta['palette']
         self.model = _network(cfg)
-        load_task_weights(self.model, cfg, task)
+        fill(self.model, weights, path, cfg.filename)
         self.model.to(get_device()).eval()
         self.load = LoadImage()
         self.prepare = Compose([transform for transform in cfg.test_dataloader.dataset.pipeline

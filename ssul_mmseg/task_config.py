@@ -60,17 +60,9 @@ def task_config(cfg: Config, task: int) -> Config:
         InputError: a value of the config does not fit the others, the data, the number of processes or what is already
             in ``work_dir``.
     """
-    cfg = copy.deepcopy(cfg)
-    if task > 0:
-        cfg.merge_from_dict(cfg.get('incremental', {}))
-    for key in ('load_from', 'resume'):
-        if cfg.get(key):
-            raise InputError(f'{key} is set, but every task starts from the weights of the task before; remove it, and '
-                             'set model.backbone.init_cfg for pretrained weights, or add --resume to go on with a run')
     scenario, work_dir = Scenario(**scenario_args(cfg)), cfg.work_dir
-    cfg.work_dir = str(task_dir(work_dir, task))
+    cfg = network_config(cfg, task)
     cfg.experiment_name = f'task_{task}'
-    _set_model(cfg, scenario, task)
     _set_data(cfg, work_dir, task)
     _set_batch_size(cfg, scenario)
     _set_feature_cache(cfg, scenario, task)
@@ -95,11 +87,30 @@ def task_config(cfg: Config, task: int) -> Config:
     return cfg
 
 
-def _set_model(cfg: Config, scenario: Scenario, task: int) -> None:
-    """A classifier per task; pretrained weights are for task 0 alone."""
+@config_faults_told
+def network_config(cfg: Config, task: int) -> Config:
+    """Make that part of a task's config that needs no data: its values from task 1 on, its network and its folder.
+
+    Args:
+        cfg: a scenario's config with ``work_dir``.
+        task: index of the task.
+
+    Raises:
+        InputError: a key is set that the chain of tasks decides, or the scenario has no such task.
+    """
+    cfg = copy.deepcopy(cfg)
+    if task > 0:
+        cfg.merge_from_dict(cfg.get('incremental', {}))
+    for key in ('load_from', 'resume'):
+        if cfg.get(key):
+            raise InputError(f'{key} is set, but every task starts from the weights of the task before; remove it, and '
+                             'set model.backbone.init_cfg for pretrained weights, or add --resume to go on with a run')
+    scenario = Scenario(**scenario_args(cfg))
+    cfg.work_dir = str(task_dir(cfg.work_dir, task))
     cfg.model.decode_head.classes_per_task = scenario.classes_per_task(task)
     if task > 0 and 'init_cfg' in cfg.model.backbone:
-        cfg.model.backbone.init_cfg = None
+        cfg.model.backbone.init_cfg = None  # pretrained weights are for task 0 alone
+    return cfg
 
 
 def _set_data(cfg: Config, work_dir: str, task: int) -> None:

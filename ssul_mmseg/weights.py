@@ -4,12 +4,12 @@ import io
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import InputError
 from .files import digest, write_atomically
@@ -77,21 +77,53 @@ def not_finite(state: Any, name: str = '') -> str | None:
     return next((key for key in found if key is not None), None)
 
 
-def save_weights(path: str | Path, state_dict: Mapping[str, Tensor], classes: list[str], task: int,
-                 origin: Mapping[str, str]) -> None:
-    """Write the weights of a learned task.
+def save_weights(path: str | Path, state_dict: Mapping[str, Tensor], classes: Sequence[str],
+                 palette: Sequence[Sequence[int]], task: int, origin: Mapping[str, str]) -> None:
+    """Write the weights of a learned task, with what it takes to show their predictions.
 
     Args:
         path: the file.
         state_dict: of the whole model.
         classes: names of the classes seen so far in the order of learning, without background.
+        palette: RGB colours, 0 to 255, of background and these classes.
         task: index of the task.
         origin: what the task was learned from, see ``hooks.origin_of``.
     """
     state = {key: value.detach().cpu() for key, value in state_dict.items()}
     checksum = digest('\n'.join(f'{key} {tensor_digest(value)}' for key, value in state.items()).encode())
     save_state(path, {'state_dict': state, 'meta': {
-        'classes': list(classes), 'task': task, 'digest': checksum, 'origin': dict(origin)}})
+        'classes': list(classes), 'palette': [list(map(int, colour)) for colour in palette], 'task': task,
+        'digest': checksum, 'origin': dict(origin)}})
+
+
+def read_weights(path: str | Path, task: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the weights of a learned task, whatever its classes.
+
+    Args:
+        path: the file.
+        task: the task that learned them.
+
+    Returns:
+        The state dict, and 'classes', 'palette', 'task', 'digest' (a checksum) and 'origin' as :func:`save_weights` has
+        written them.
+
+    Raises:
+        InputError: the file is unusable.
+    """
+    state = load_state(path)
+    meta, weights = state.get('meta'), state.get('state_dict')
+    kinds = {'classes': list, 'palette': list, 'task': int, 'digest': str, 'origin': dict}
+    if not (isinstance(meta, dict) and isinstance(weights, dict)
+            and all(isinstance(meta.get(key), kind) for key, kind in kinds.items())
+            and len(meta['palette']) == len(meta['classes']) + 1 and all(map(_is_colour, meta['palette']))
+            and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items())):
+        raise InputError(f'{path} is not the weights of a task; train task {task} again')
+    return weights, meta
+
+
+def _is_colour(value: Any) -> bool:
+    """Whether a value is three whole numbers from 0 to 255."""
+    return isinstance(value, list) and len(value) == 3 and all(type(x) is int and 0 <= x < 256 for x in value)
 
 
 def load_weights(path: str | Path, classes: list[str], task: int) -> tuple[dict[str, Tensor], str]:
@@ -105,18 +137,25 @@ def load_weights(path: str | Path, classes: list[str], task: int) -> tuple[dict[
     Raises:
         InputError: the file is unusable, or of another task, scenario or class order.
     """
-    state = load_state(path)
-    meta, weights = state.get('meta'), state.get('state_dict')
-    if not (isinstance(meta, dict) and isinstance(weights, dict) and isinstance(meta.get('classes'), list)
-            and isinstance(meta.get('task'), int) and isinstance(meta.get('digest'), str)
-            and isinstance(meta.get('origin'), dict)
-            and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items())):
-        raise InputError(f'{path} is not the weights of a task; train task {task} again')
+    weights, meta = read_weights(path, task)
     if meta['task'] != task or meta['classes'] != list(classes):
         raise InputError(f'{path} is of task {meta["task"]} and the classes {_shortened(meta["classes"])}, but task '
                          f'{task} and the classes {_shortened(classes)} are needed; it belongs to another scenario or '
                          'class order: give the config that was trained')
     return weights, meta['digest']
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor], path: str | Path, config: str) -> None:
+    """Load the weights of a file into the network of a config.
+
+    Raises:
+        InputError: the network has other weights, or of other shapes.
+    """
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f'{path} does not fit the network of the config {config}; give the config that was trained, '
+                         'with its --cfg-options') from error
 
 
 def _shortened(names: list[str]) -> str:

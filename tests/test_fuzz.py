@@ -332,7 +332,8 @@ def kept(state):
         return Path(folder, 'weights.pth').read_bytes()
 
 
-WEIGHTS = {'state_dict': dict(STATE), 'meta': {'classes': ['a', 'b'], 'task': 0, 'digest': '', 'origin': {}}}
+WEIGHTS = {'state_dict': dict(STATE), 'meta': {
+    'classes': ['a', 'b'], 'palette': [[0, 0, 0], [9, 0, 0], [0, 9, 0]], 'task': 0, 'digest': '', 'origin': {}}}
 MODEL, LATER_MODEL = torch.nn.BatchNorm2d(2), network([2, 1])
 CHECKPOINT = {'state_dict': dict(MODEL.state_dict()), 'optimizer': SGD(MODEL.parameters(), 1, .9).state_dict(),
               'param_schedulers': [{'last_step': 3}], 'iter': 3, ORIGIN: {}}

@@ -335,12 +335,13 @@ def test_a_task_goes_on_from_no_other_weights_than_its_own(tree, stopped, tmp_pa
     shutil.copytree(stopped, work_dir)
     path = work_dir / 'task_0/weights.pth'
     state = load_state(path)
+    names = state['meta']['classes'], state['meta']['palette']
     moved = {key: value * 1.01 if value.is_floating_point() else value for key, value in state['state_dict'].items()}
-    save_weights(path, moved, state['meta']['classes'], 0, state['meta']['origin'])
+    save_weights(path, moved, *names, 0, state['meta']['origin'])
     run_scenario(config(tree, work_dir), resume=True)
     assert seen.starts == [(1, 0)] and 'begun from other weights' in seen.warnings[0]
     assert list((work_dir / 'task_1').glob('checkpoint.pth.stale'))
-    save_weights(path, state['state_dict'], state['meta']['classes'], 0, state['meta']['origin'])
+    save_weights(path, state['state_dict'], *names, 0, state['meta']['origin'])
     run_scenario(config(tree, work_dir), resume=True)
     assert seen.starts == [(1, 0), (1, 0)] and 'task 1 was learned from other weights' in seen.warnings[1]
 

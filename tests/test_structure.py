@@ -33,7 +33,7 @@ ALLOWED = {
     'processes': set(),
     'runner': {'processes', 'weights'},
     'task_config': {'tasks', 'features', 'hooks', 'memory', 'metrics', 'report', 'runner'},
-    'prediction': {'tasks', 'engine', 'runner', 'task_config', 'transforms'},
+    'prediction': {'hooks', 'runner', 'task_config', 'tasks', 'transforms', 'weights'},
     'engine': {'hooks', 'loops', 'memory', 'processes', 'report', 'resume', 'runner', 'task_config', 'weights'},
 }
 METHODS = [path.stem for path in (PACKAGE / 'methods').glob('*.py') if path.stem != '__init__']

@@ -21,13 +21,14 @@ from ssul_mmseg.weights import (
     save_weights,
 )
 
+PALETTE = [[0, 0, 0], [200, 0, 0], [0, 0, 255]]
 WEIGHTS = {'a.weight': torch.nn.Parameter(torch.arange(6.).view(2, 3)), 'a.steps': torch.tensor(3)}
 
 
 @pytest.fixture(scope='module')
 def saved(tmp_path_factory):
     path = tmp_path_factory.mktemp('weights') / 'weights.pth'
-    save_weights(path, WEIGHTS, ['cat', 'dog'], 1, {'images': 'x'})
+    save_weights(path, WEIGHTS, ['cat', 'dog'], PALETTE, 1, {'images': 'x'})
     return path
 
 
@@ -51,9 +52,9 @@ def test_long_lists_of_classes_are_shortened(saved):
 
 
 def test_weights_make_their_folder_and_are_refused_where_they_cannot_be_written(tmp_path):
-    save_weights(tmp_path / 'a/b.pth', WEIGHTS, [], 0, {})
+    save_weights(tmp_path / 'a/b.pth', WEIGHTS, [], PALETTE[:1], 0, {})
     with pytest.raises(InputError, match=r'cannot write .*c\.pth'):
-        save_weights(tmp_path / 'a/b.pth/c.pth', WEIGHTS, [], 0, {})
+        save_weights(tmp_path / 'a/b.pth/c.pth', WEIGHTS, [], PALETTE[:1], 0, {})
     assert os.listdir(tmp_path / 'a') == ['b.pth'] and load_weights(tmp_path / 'a/b.pth', [], 0)
 
 
@@ -98,7 +99,7 @@ def test_a_weight_that_is_marked_as_a_folder_is_noticed(saved):
         load_state(path)
 
 
-META = {'task': 1, 'classes': [], 'digest': '', 'origin': {}}
+META = {'task': 1, 'classes': [], 'palette': [[0, 0, 0]], 'digest': '', 'origin': {}}
 
 
 @pytest.mark.parametrize('state', [
@@ -106,6 +107,7 @@ META = {'task': 1, 'classes': [], 'digest': '', 'origin': {}}
     {'meta': [], 'state_dict': {}}, {'state_dict': {}},
     {'meta': META | {'task': '1'}, 'state_dict': {}}, {'meta': META | {'classes': 'a'}, 'state_dict': {}},
     {'meta': META | {'digest': 1}, 'state_dict': {}}, {'meta': META | {'origin': None}, 'state_dict': {}},
+    {'meta': META | {'palette': []}, 'state_dict': {}}, {'meta': META | {'palette': [[0, 0, 256]]}, 'state_dict': {}},
     {'meta': META, 'state_dict': {'a': 1.}}, {'meta': META, 'state_dict': {1: torch.zeros(1)}}], ids=str)
 def test_other_files_of_tensors_are_no_weights_of_a_task(tmp_path, state):
     save_state(tmp_path / 'a.pth', state)
@@ -155,7 +157,7 @@ def test_a_list_and_a_missing_file_are_refused(tmp_path):
 def test_what_weights_are_of_and_from(tmp_path):
     checksums = []
     for name, value in (('a', 1.), ('b', 1.), ('c', 2.)):
-        save_weights(tmp_path / name, {'x': torch.full((2, ), value)}, ['cat'], 0, {'images': name})
+        save_weights(tmp_path / name, {'x': torch.full((2, ), value)}, ['cat'], PALETTE[:2], 0, {'images': name})
         checksums.append(load_weights(tmp_path / name, ['cat'], 0)[1])
         assert load_state(tmp_path / name)['meta']['origin'] == {'images': name}
     assert checksums[0] == checksums[1] != checksums[2]
