@@ -63,7 +63,7 @@ def run_task(cfg: Config, task: int) -> None:
             # It is a function of what is there.
             empty = ExemplarMemory(**memory_args(cfg))
             on_main_process(lambda: update_memory(empty, dataset, cfg.work_dir, cfg.randomness.seed))
-        metrics = test_task(cfg, task)
+        metrics = evaluate_task(cfg, task)
     else:
         if is_main_process():
             result.unlink(missing_ok=True)  # of weights that are no more
@@ -99,7 +99,7 @@ def learned_task(cfg: Config, task: int | None) -> int:
     return tasks[-1] if task is None else task
 
 
-def test_task(cfg: Config, task: int) -> dict:
+def evaluate_task(cfg: Config, task: int) -> dict:
     """Evaluate a learned task.
 
     Args:

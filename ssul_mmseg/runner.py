@@ -38,7 +38,9 @@ class TaskRunner(Runner):
         return logger
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Wrap the model for several processes, without PyTorch's warning about an argument that mmengine gives it."""
+        """Freeze what the task does not learn, then wrap the model for several processes."""
+        model.freeze()  # before a wrapper lists what learns
+        # PyTorch's warning is about an argument that mmengine gives it.
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', '`broadcast_buffers` is deprecated', FutureWarning)
             return super().wrap_model(model_wrapper_cfg, model)

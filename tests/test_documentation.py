@@ -42,6 +42,13 @@ def test_named_files_and_tests_exist(path):
             assert not named[2] or named[2] in TESTS, code
 
 
+def test_every_room_of_the_code_is_in_the_readme():
+    rooms = README[README.index('## The rooms of the code'):]
+    for path in (ROOT / 'ssul_mmseg').iterdir():
+        if path.name not in ('__init__.py', '__pycache__') and (path.suffix == '.py' or path.is_dir()):
+            assert f'{path.name}`' in rooms or f'{path.name}/`' in rooms, path.name
+
+
 def test_options_exist():
     assert len(OPTIONS) > 15
     for option in OPTIONS:

@@ -5,7 +5,7 @@ import torch
 from tiny import tiny_config, voc_tree
 
 from ssul_mmseg import loops
-from ssul_mmseg.engine import run_scenario
+from ssul_mmseg.engine import evaluate_task, run_scenario
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.features import FeatureCache
 from ssul_mmseg.models import IncrementalSegmentor
@@ -59,7 +59,6 @@ def test_one_view_per_epoch_equals_no_cache(tree, base, tmp_path):
 def test_half_precision_changes_the_test_metrics_by_little(tree, base, tmp_path):
     work_dir = tmp_path / 'a'
     run(tree, base, work_dir, feature_cache=dict(views=2))
-    from ssul_mmseg.engine import test_task as evaluate_task
     results = {}
     for dtype in ('float16', 'float32'):
         loops.test_features.close()

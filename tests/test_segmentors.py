@@ -96,7 +96,6 @@ def test_a_task_starts_from_the_old_weights_and_a_classifier_of_its_own():
 
 def test_what_is_frozen_stays_in_evaluation_mode_and_what_lies_on_it_asks_for_no_gradient():
     model = started(tiny_model([3, 2], 'FrozenBackbone'), tiny_model([3]))
-    model.freeze()
     assert model.training and model.decode_head.training and model.trunk_frozen
     assert not any(module.training for module in model.backbone.modules())
     assert not any(p.requires_grad for p in model.backbone.parameters())

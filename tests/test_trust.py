@@ -16,8 +16,7 @@ from mmseg.registry import DATASETS, MODELS
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
 from ssul_mmseg import runner
-from ssul_mmseg.engine import run_scenario
-from ssul_mmseg.engine import test_task as evaluate_task
+from ssul_mmseg.engine import evaluate_task, run_scenario
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.task_config import task_config
 from ssul_mmseg.weights import load_state

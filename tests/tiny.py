@@ -36,7 +36,8 @@ def tiny_model(classes_per_task, model_type='SSUL', head=None, **options):
 
 
 def started(model, old):
-    """``model`` after it has taken over the weights of ``old``, in training mode."""
+    """``model`` after it has taken over the weights of ``old``, frozen as a runner does, in training mode."""
+    model.freeze()
     model.start_task({key: value.clone() for key, value in old.state_dict().items()})
     return model.train()
 

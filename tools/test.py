@@ -3,7 +3,7 @@ import json
 from collections.abc import Sequence
 
 from ssul_mmseg import cli
-from ssul_mmseg.engine import document_of, learned_task, test_task
+from ssul_mmseg.engine import document_of, evaluate_task, learned_task
 from ssul_mmseg.report.tables import task_table
 
 
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     cfg = cli.configured(args)
     task = learned_task(cfg, args.task)
-    metrics = test_task(cfg, task)
+    metrics = evaluate_task(cfg, task)
     if cli.is_main_process():
         print(json.dumps({'task': task, **metrics}, indent=1, ensure_ascii=False) + '\n' if args.json else
               task_table(document_of(cfg, []), task, metrics), end='')

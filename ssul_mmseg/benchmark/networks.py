@@ -105,6 +105,7 @@ def started_ssul(options: Options, classes_per_task: Sequence[int], survivors: i
     old = build_ssul(options, classes_per_task[:-1])
     _set_scores(old, old.trunk(batch.inputs), survivors)
     model = build_ssul(options, classes_per_task)
+    model.freeze()
     model.start_task(old.state_dict())
     return model.train()
 

@@ -59,7 +59,6 @@ class SSUL(IncrementalSegmentor):
         # Plain containers: what the old model adds must stay out of the state dict, the optimizer and any wrapper.
         self._old_dummies: dict[str, nn.Module] = {}
         self._old_network: list[SSUL] = []
-        self.freeze()
 
     @property
     def trunk_stays(self) -> bool:

@@ -18,8 +18,9 @@ MERGE_UNKNOWN = ('labels', 'scores')
 class IncrementalSegmentor(EncoderDecoder):
     """An encoder-decoder that learns the classes of one task; methods extend it.
 
-    A method overrides some of :meth:`frozen_modules`, :meth:`start_task`, :meth:`targets` and
-    :meth:`learning_classifiers`, and nothing else.
+    A method overrides some of :meth:`frozen_modules`, :attr:`trunk_stays`, :meth:`start_task`, :meth:`targets` and
+    :meth:`learning_classifiers`, and nothing else. Its *trunk* is everything below the classifiers: backbone, neck and
+    ASPP.
 
     Args:
         backbone: any mmseg backbone.
@@ -78,7 +79,7 @@ class IncrementalSegmentor(EncoderDecoder):
             super().init_weights()
 
     def freeze(self) -> None:
-        """Stop the frozen modules from learning; called before any distributed wrapper is built."""
+        """Stop the frozen modules from learning; the runner calls it before it wraps the model."""
         for module in self.frozen_modules():
             module.requires_grad_(False)
 
