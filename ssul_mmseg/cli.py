@@ -34,7 +34,7 @@ LOCAL_RANKS = {'slurm': 'SLURM_LOCALID', 'mpi': 'OMPI_COMM_WORLD_LOCAL_RANK'}
 
 
 class Options(DictAction):
-    """mmengine's KEY=VALUE arguments; one without '=' is told."""
+    """mmengine's KEY=VALUE arguments; one without '=' is an error."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Sequence[str],
                  option_string: str | None = None) -> None:

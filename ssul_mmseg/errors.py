@@ -29,7 +29,7 @@ class InputError(ValueError):
 
 @contextlib.contextmanager
 def machine_faults_told(folder: str | Path) -> Iterator[None]:
-    """Tell in a sentence what the machine does to a run: it cannot write a file, is out of memory, kills a process.
+    """Turn faults of the machine (disk, memory, a killed worker) into errors of one sentence.
 
     Args:
         folder: where the run writes.

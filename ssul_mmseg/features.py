@@ -38,7 +38,17 @@ class Entry:
 
 
 def check_cache(views: int = 1, dtype: str = 'float16', location: str = 'memory', limit: float | None = None) -> None:
-    """Raise an :class:`InputError` for a ``feature_cache`` of the config that is none."""
+    """Check the values of a config's ``feature_cache``.
+
+    Args:
+        views: augmentations of each image, at least 1.
+        dtype: of the kept features: 'float16', 'bfloat16' or 'float32'.
+        location: 'memory' or 'disk'.
+        limit: gigabytes (10^9 bytes) of this process; None: its share of half of what is free.
+
+    Raises:
+        InputError: a value is none of these.
+    """
     if type(views) is not int or views < 1:
         raise InputError(f'feature_cache.views is {views!r}; it is a number of augmentations per image, at least 1')
     if location not in LOCATIONS:

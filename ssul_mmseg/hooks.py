@@ -77,7 +77,7 @@ class IncrementalTaskHook(Hook):
         self._frozen = frozen_digests(bare(runner.model))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Make the iteration's randomness a function of seed, task and iteration; what no batch shares, of process."""
+        """Make the iteration's randomness a function of seed, task, iteration, and of rank for what no batch shares."""
         torch.manual_seed(_drawn_seed(self.seed, self.task, runner.iter, get_rank()))
         sampler = runner.train_dataloader.batch_sampler
         batch = sampler.batch(*divmod(runner.iter, len(sampler)))
@@ -146,7 +146,7 @@ def update_memory(memory: ExemplarMemory, dataset: TaskDataset, work_dir: str | 
 
 
 def refuse_not_finite(state: dict, runner: Runner, iterations: int) -> None:
-    """Raise an :class:`InputError` before a state with a number that is none is saved over a good one."""
+    """Raise an :class:`InputError` before a state with NaN or infinite values overwrites a good one."""
     name = not_finite(state)
     if name is not None:
         raise InputError(f'{name} holds a number that is NaN or infinite after {iterations} iterations of '

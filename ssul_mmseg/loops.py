@@ -61,7 +61,7 @@ class FeatureCacheTrainLoop(EpochBasedTrainLoop):
             self.dataloader.batch_sampler.views = views
 
     def run(self) -> nn.Module:
-        """Train; the cache goes with the task."""
+        """Train, and drop the cache at the end of the task."""
         try:
             return super().run()
         finally:
@@ -98,7 +98,7 @@ class FeatureCacheTrainLoop(EpochBasedTrainLoop):
         model = bare(self.runner.model)
         device = next(model.parameters()).device
         if not entries:
-            # None of the batch's images belongs to this process; it takes part all the same.
+            # None of the batch's images belongs to this process; it still joins the reductions.
             return (torch.zeros(0, model.decode_head.channels, 1, 1, device=device),
                     torch.zeros(0, 1, 1, dtype=torch.uint8, device=device))
         return stacked(entries, device)

@@ -37,6 +37,9 @@ class ExemplarMemory:
         selection: 'class_balanced' (section 3.5) or 'random' (Table 4).
         exemplars: the images kept.
         images_seen: images of the training sets D_t of all tasks so far; one that is in two of them counts twice.
+
+    Raises:
+        InputError: ``selection`` is none of the two, or ``size`` is below 1.
     """
 
     size: int

@@ -1,4 +1,4 @@
-"""Options of the command line: a config with its ``--cfg-options``, of which none may be a typo or without effect."""
+"""A config with its ``--cfg-options``; misspelt options and options without effect are refused."""
 import difflib
 import inspect
 import math
@@ -177,7 +177,7 @@ def _set(part: Config | ConfigDict | list, path: Sequence[str], value: Any) -> N
 
 
 def check_option(cfg: Config, key: str, value: Any) -> None:
-    """Refuse an option of which a part names nothing.
+    """Refuse an option whose key does not exist.
 
     Args:
         cfg: the config it is for.

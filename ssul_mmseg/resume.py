@@ -99,7 +99,7 @@ def set_torn_aside(work_dir: str | Path, task: int) -> None:
 
 
 def set_stale_aside(work_dir: str | Path, task: int) -> None:
-    """Rename the files of a task that was learned from other weights of the task before than those that are there."""
+    """Rename the files of a task that was learned from weights of the task before which have since been replaced."""
     folder, before = task_dir(work_dir, task), task_dir(work_dir, task - 1) / WEIGHTS
     if task == 0 or not (folder / WEIGHTS).exists() or not before.exists():
         return
@@ -138,6 +138,9 @@ class CheckpointResumeHook(Hook):
     Args:
         interval: epochs, or iterations, between two checkpoints; the task's end needs none, as its weights are saved.
         by_epoch: whether ``interval`` counts epochs.
+
+    Raises:
+        InputError: ``interval`` is no whole number of at least 1, or ``by_epoch`` no bool.
     """
 
     # After the schedulers' hook: a checkpoint must hold the learning rate of the next iteration.

@@ -91,7 +91,7 @@ def _address(checkpoint: str) -> str:
 
 
 def config_faults_told(use: Callable[Concatenate[Config, P], T]) -> Callable[Concatenate[Config, P], T]:
-    """Decorate what uses a config: any error of the many classes it names becomes one sentence."""
+    """Decorate a function of a config: errors of the classes that it names become one :class:`InputError`."""
     @functools.wraps(use)
     def told(cfg: Config, *args: P.args, **kwargs: P.kwargs) -> T:
         try:

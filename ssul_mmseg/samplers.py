@@ -27,6 +27,9 @@ class ReplayBatchSampler(Sampler):
         views: augmentations per image; None: a new one at every visit.
         half_pass: the authors' code: as many iterations as if the batch were all of D_t, so that an epoch with memory
             passes over half of it.
+
+    Raises:
+        InputError: there are exemplars, but a batch of all processes holds a single image.
     """
 
     def __init__(self,
@@ -48,6 +51,7 @@ class ReplayBatchSampler(Sampler):
         self.new_per_batch = self.batch_size - (self.batch_size // 2 if self.num_exemplars else 0)
         self._iterations = max(1, self.num_new // (self.batch_size if half_pass else self.new_per_batch))
         self.first_iteration = 0
+        self._orders: dict[tuple[str, int], np.ndarray] = {}
 
     def __len__(self) -> int:
         return self._iterations
@@ -86,7 +90,7 @@ class ReplayBatchSampler(Sampler):
 
     def _shuffled(self, part: str, size: int, shuffle: int) -> np.ndarray:
         """The ``shuffle``-th order of one part, remembered as long as it is in use."""
-        remembered = self.__dict__.setdefault('_orders', {})
+        remembered = self._orders
         if (part, shuffle) not in remembered:
             for key in [key for key in remembered if key[0] == part and key[1] < shuffle - 1]:
                 del remembered[key]

@@ -36,7 +36,11 @@ def setting_of(cfg: Config) -> str:
 
 
 def memory_args(cfg: Config) -> dict:
-    """The arguments of the config's :class:`ExemplarMemory`, {} where it has none."""
+    """The arguments of the config's :class:`ExemplarMemory`, {} where it has none.
+
+    Raises:
+        InputError: one of them is wrong, or ``memory.size`` is not set.
+    """
     args = {key: value for key, value in (cfg.get('memory') or {}).items() if key != 'labels'}
     if cfg.get('memory') and 'size' not in args:
         raise InputError('memory.size is not set; set it to a number of images, or start from a config that ends in _m')

@@ -49,7 +49,11 @@ class LoadLabels(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        """Add ``gt_seg_map`` uint8 (H, W): background 0, classes 1..N, IGNORE."""
+        """Add ``gt_seg_map`` uint8 (H, W): background 0, classes 1..N, IGNORE.
+
+        Raises:
+            InputError: the mask is missing, damaged, of another size than its image, or holds a value of no class.
+        """
         path = results['seg_map_path']
         mask = read_mask(path)
         if 'img' in results and mask.shape != tuple(results['ori_shape']):
@@ -78,6 +82,9 @@ class LabelAugmentation(BaseTransform):
         saliency: S. 'map': the file ``saliency_path``, one channel, any non-zero value is salient (the paper's VOC);
             'ground_truth': pixels of hidden classes (the paper's upper bound); 'all': every pixel that shows no class
             (the paper's ADE20K); None: nothing is unknown (fine-tuning, and the ablation of Table 3).
+
+    Raises:
+        InputError: ``saliency`` is none of these.
     """
 
     def __init__(self, saliency: str | None = 'map') -> None:
@@ -86,7 +93,11 @@ class LabelAugmentation(BaseTransform):
         self.saliency = saliency
 
     def transform(self, results: dict) -> dict:
-        """Replace ``gt_seg_map`` by augmented labels: 0, the labelled classes, UNKNOWN and IGNORE."""
+        """Replace ``gt_seg_map``, uint8 (H, W), by augmented labels: 0, the labelled classes, UNKNOWN and IGNORE.
+
+        Raises:
+            InputError: the saliency map is missing, damaged, or of another size than the labels.
+        """
         labels = results['gt_seg_map']
         labelled = results['labelled']
         table = np.full(256, BACKGROUND, dtype=np.uint8)

@@ -43,6 +43,14 @@ def test_every_method_runs_to_its_table(tree, tmp_path, config):
         assert moved and all('classifiers.background' in key or 'classifiers.unknown' in key for key in moved)
 
 
+@pytest.fixture(scope='module')
+def default(tree, tmp_path_factory):
+    """Weights of task 1 of SSUL as it is, after one epoch a task."""
+    work_dir = tmp_path_factory.mktemp('default')
+    run_scenario(tiny_config(tree, work_dir, **TWO_TASKS, **{'train_cfg.max_epochs': 1}))
+    return weights(work_dir, 1)
+
+
 @pytest.mark.parametrize('options', [
     {'model.freeze': False}, {'model.decode_head.classifier': 'conv'}, {'model.merge_unknown': 'scores'},
     {'model.decode_head.loss_decode.type': 'SoftmaxCELoss'}, {'saliency': 'ground_truth'}, {'model.tau': None},
@@ -50,10 +58,14 @@ def test_every_method_runs_to_its_table(tree, tmp_path, config):
     {'model.decode_head.unknown': False, 'model.weight_transfer': 'background'},
     {'feature_cache': dict(views=2)},
 ], ids=str)
-def test_ablations_run(tree, tmp_path, options):
+def test_ablations_run_and_change_what_is_learned(tree, tmp_path, default, options):
     cfg = tiny_config(tree, tmp_path, **TWO_TASKS, **options)
     cfg.train_cfg.max_epochs = 1
     assert run_scenario(cfg)['final']['all'] >= 0
+    found = weights(tmp_path, 1)
+    same = found.keys() == default.keys() and all(torch.equal(found[key], default[key]) for key in default)
+    # The tree's saliency maps are its ground truth, scores are added at test time, and tau is reached later.
+    assert same == any(key in options for key in ('saliency', 'model.merge_unknown', 'model.tau'))
 
 
 @pytest.mark.parametrize('options, message', [

@@ -43,6 +43,11 @@ class TaskDataset(Dataset):
         index_cache: folder where the class index is kept.
         saliency_dir: folder of the saliency maps, below the data root.
         test_mode: whether this is a test set.
+
+    Raises:
+        InputError: a folder, list, image, mask or saliency map is missing or damaged, an image is named twice, a mask
+            holds a value of no class, the classes are not as many as the scenario's, the task has no image, or the
+            manifest is not of this training set.
     """
 
     def __init__(self,
@@ -281,7 +286,7 @@ def label_table(source: Dataset, scenario: Scenario) -> np.ndarray:
     if scenario.num_classes > MAX_CLASSES:
         raise InputError(f'8-bit masks hold at most {MAX_CLASSES} classes, but the data set has {scenario.num_classes}')
     first = 1 if source.reduce_zero_label else 0
-    class_of = {v: v - first for v in range(first, 255)}
+    class_of = {v: v - first for v in range(first, IGNORE)}
     if source.label_map:
         class_of = {v: source.label_map.get(c, c) for v, c in class_of.items()}
     offset = 0 if _has_background(source) else 1

@@ -31,6 +31,10 @@ class SSUL(IncrementalSegmentor):
             pseudo-labels.
         weight_transfer: where the new classes' filters start from: 'unknown' (the paper), 'background' or 'random'
             (Table 4).
+
+    Raises:
+        InputError: ``tau`` is no probability, or ``weight_transfer`` is none of the three, or asks for an unknown
+            channel that the head lacks.
     """
 
     def __init__(self,

@@ -38,6 +38,9 @@ class IncrementalASPPHead(ASPPHead):
         in_index: which feature map of the backbone to use.
         align_corners: as in :func:`torch.nn.functional.interpolate`.
         loss_decode: ``SigmoidBCELoss`` (the paper) or ``SoftmaxCELoss``.
+
+    Raises:
+        InputError: ``classifier`` is none of the two.
     """
 
     def __init__(self,
@@ -149,7 +152,11 @@ class IncrementalASPPHead(ASPPHead):
         return looked_up(self._label_table, labels)
 
     def to_labels(self, channels: Tensor) -> Tensor:
-        """Undo :meth:`to_channels`: integer channels 0..C-1 or ``IGNORED`` to uint8 labels of the same shape."""
+        """Undo :meth:`to_channels`: integer channels 0..C-1 or ``IGNORED`` to uint8 labels of the same shape.
+
+        Raises:
+            InputError: the network has more classes than a label map can hold, 253.
+        """
         if self.num_seen >= UNKNOWN:
             raise InputError(f'label maps hold at most {UNKNOWN - 1} classes, but this network has {self.num_seen}')
         labels = channels.masked_fill(channels > self.num_seen, UNKNOWN)
@@ -193,6 +200,9 @@ class IncrementalASPPHead(ASPPHead):
 
         Args:
             source: 'unknown' (the paper), 'background', or None to keep their random start.
+
+        Raises:
+            InputError: the head has no such classifier.
         """
         if source is None:
             return

@@ -30,6 +30,9 @@ class IncrementalSegmentor(EncoderDecoder):
         merge_unknown: how predictions treat unknown: 'labels', as a label of its own that the metric counts as
             background (the paper); 'scores', added to the background's sigmoid score (the authors' code).
         channels_last: whether convolutions run in channels-last memory layout; same numbers to rounding, faster.
+
+    Raises:
+        InputError: ``merge_unknown`` is none of the two.
     """
 
     def __init__(self,
