@@ -240,12 +240,13 @@ class FeatureCacheTestLoop(TestLoop):
     def _predict_cached(self, cache: FeatureCache, keys: Sequence[int]) -> list[SegDataSample]:
         """Predict cached images; they may differ in size."""
         model = bare(self.runner.model)
-        device = next(model.parameters()).device
-        outputs = []
-        for key in keys:
-            entry = cache[key]
-            size, metainfo = entry.info
-            sample = SegDataSample(metainfo=metainfo, gt_sem_seg=PixelData(data=entry.labels.unsqueeze(0).to(device)))
-            features = entry.features.to(device).float().unsqueeze(0)
-            outputs += model.predict_by_feat(features, size, [sample])
-        return outputs
+        return [predict_entry(model, cache[key]) for key in keys]
+
+
+@torch.no_grad()
+def predict_entry(model: IncrementalSegmentor, entry: Entry) -> SegDataSample:
+    """Predict an image from its entry, whose ``info`` is the size of the network's input and mmseg's metainfo."""
+    device, (size, metainfo) = next(model.parameters()).device, entry.info
+    sample = SegDataSample(metainfo=metainfo, gt_sem_seg=PixelData(data=entry.labels.unsqueeze(0).to(device)))
+    sample, = model.predict_by_feat(entry.features.to(device).float().unsqueeze(0), size, [sample])
+    return sample

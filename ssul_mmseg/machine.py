@@ -1,4 +1,4 @@
-"""What this machine has free, as far as a container or a job scheduler lets it be taken."""
+"""What this machine has: memory, disk and cores, as far as a container or a job scheduler lets them be taken."""
 import contextlib
 import os
 import re
@@ -44,6 +44,11 @@ def free_disk(folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     status = os.statvfs(folder)
     return status.f_bavail * status.f_frsize
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which a job scheduler keeps below those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def processes_here() -> int:

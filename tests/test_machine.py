@@ -3,7 +3,7 @@ import os
 import pytest
 
 from ssul_mmseg import machine
-from ssul_mmseg.machine import free_disk, free_memory, processes_here
+from ssul_mmseg.machine import free_disk, free_memory, processes_here, usable_cores
 
 
 @pytest.fixture
@@ -50,6 +50,16 @@ def test_without_a_word_of_the_system_free_pages_count(system):
 def test_memory_beyond_the_limit_is_none(system):
     system(meminfo='MemAvailable: 700 kB\n', limit='100\n', used='500\n', stat='inactive_file 50\n')
     assert free_memory() == 0
+
+
+def test_cores_are_those_that_the_process_may_use():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, list(allowed)[:1])
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert usable_cores() == len(allowed)
 
 
 def test_disk(tmp_path):

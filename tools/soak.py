@@ -12,10 +12,10 @@ from pathlib import Path
 
 from ssul_mmseg import cli
 from ssul_mmseg.benchmark.measure import machine
-from ssul_mmseg.benchmark.settings import QUICK, Options
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.files import read_json, write_json, write_text
 from ssul_mmseg.progress import duration
+from ssul_mmseg.report.tables import table
 from ssul_mmseg.weights import load_state, tensor_digest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -177,19 +177,19 @@ def soak(out: Path, num_kills: int) -> dict:
         print(f'run {number}: {mismatches or "as undisturbed"}', flush=True)
     return {'command': shlex.join(['python', *sys.argv]), 'kills': kills, 'runs': number, 'lost': lost,
             'mismatches': mismatches, 'undisturbed_seconds': round(whole, 1),
-            'seconds': round(time.monotonic() - begin, 1), 'machine': machine(Options(ROOT / 'configs', QUICK, 'cpu'))}
+            'seconds': round(time.monotonic() - begin, 1), 'machine': machine('cpu')}
 
 
 def markdown(record: dict) -> str:
     """The record for people."""
     phases = Counter(kill['phase'] for kill in record['kills'])
-    rows = [f'| {phase} | {phases[phase]} |' for phase in (START, *AIMS)]
+    rows = [[phase, str(phases[phase])] for phase in (START, *AIMS)]
+    kills = table(['killed in', 'kills'], [*rows, ['**all**', f'**{len(record["kills"])}**']])
     where = record['machine']
     threads = f'{where["threads"]} thread{"s" * (where["threads"] > 1)}'
     versions = ', '.join(f'{name} {version}' for name, version in where['versions'].items())
     return '\n'.join([
-        '# Soak', '', f'`{record["command"]}`', '', '| killed in | kills |', '|---|---|', *rows,
-        f'| **all** | **{len(record["kills"])}** |', '',
+        '# Soak', '', f'`{record["command"]}`', '', kills, '',
         f'{record["runs"]} runs of {TASKS} tasks; lost {len(record["lost"])}, mismatches {len(record["mismatches"])}; '
         f'{duration(record["seconds"])} in all, {duration(record["undisturbed_seconds"])} an undisturbed run.', '',
         f'{where["date"]}, {where["cpu"]}, {where["cores"]} cores, {threads}; {versions}.', '',

@@ -1,9 +1,9 @@
 """Evaluation of an image after a task that is not the first, from the image and from cached features."""
 import torch
-from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from ..features import FeatureCache
+from ..loops import predict_entry
 from ..metrics import IncrementalIoUMetric
 from .measure import interleaved
 from .networks import random_batch, samples_of, started_ssul
@@ -21,7 +21,7 @@ def measure_evaluate(options: Options) -> dict:
     labels = batch.labels.masked_fill(batch.new, setting.scenario.seen(setting.task)[-1])
     inputs, samples = batch.inputs[:1], samples_of(labels[:1])
     with torch.no_grad():
-        cache.put(0, cache.rounded(model.trunk(inputs))[0], labels[0])
+        cache.put(0, cache.rounded(model.trunk(inputs))[0], labels[0], (size, {}))
 
     def count(predicted: list[SegDataSample]) -> None:
         metric.results.clear()
@@ -31,12 +31,8 @@ def measure_evaluate(options: Options) -> dict:
     def uncached() -> None:
         count(model.predict(inputs, samples))
 
-    @torch.no_grad()
     def cached() -> None:
-        entry = cache[0]
-        sample = SegDataSample(gt_sem_seg=PixelData(data=entry.labels.unsqueeze(0).to(inputs.device)))
-        features = entry.features.to(inputs.device).float().unsqueeze(0)
-        count(model.predict_by_feat(features, size, [sample]))
+        count([predict_entry(model, cache[0])])
 
     seconds = interleaved({'uncached': uncached, 'cached': cached}, options, 'evaluate')
     return {

@@ -3,7 +3,6 @@ import ctypes
 import gc
 import math
 import multiprocessing
-import os
 import platform
 import re
 import statistics
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..machine import free_memory
+from ..machine import free_memory, usable_cores
 from .settings import Options
 
 STATUS = Path('/proc/self/status')
@@ -176,15 +175,15 @@ def free_bytes(device: str) -> int:
     return free_memory() if device == 'cpu' else torch.cuda.mem_get_info()[0]
 
 
-def machine(options: Options) -> dict:
-    """The machine, the versions and the date, for the record."""
+def machine(device: str) -> dict:
+    """The machine, the versions and the date, for the record of what was measured on a device."""
     names = re.findall(r'model name\s*: (.+)', _text('/proc/cpuinfo'))
     return {
         'date': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
         'cpu': names[0] if names else platform.processor() or platform.machine(),
-        'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+        'cores': usable_cores(),
         'threads': torch.get_num_threads(),
-        'gpu': torch.cuda.get_device_name() if options.device != 'cpu' else None,
+        'gpu': torch.cuda.get_device_name() if device != 'cpu' else None,
         'versions': {'python': platform.python_version(), 'torch': torch.__version__, 'mmengine': mmengine.__version__,
                      'mmseg': mmseg.__version__, 'numpy': np.__version__},
     }

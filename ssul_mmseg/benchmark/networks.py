@@ -76,11 +76,13 @@ def model_config(options: Options) -> dict:
 
 def build_ssul(options: Options, classes_per_task: Sequence[int], classifier: str = 'linear',
                channels_last: bool = True) -> SSUL:
-    """An SSUL network for the last of some tasks, with random weights."""
+    """An SSUL network for the last of some tasks, with random weights, frozen as a runner does."""
     config = model_config(options)
     config['decode_head'].update(classes_per_task=tuple(classes_per_task), classifier=classifier)
     torch.manual_seed(0)
-    return _calibrated(MODELS.build(dict(config, type='SSUL', channels_last=channels_last)).to(options.device))
+    model = MODELS.build(dict(config, type='SSUL', channels_last=channels_last)).to(options.device)
+    model.freeze()
+    return _calibrated(model)
 
 
 def build_mmseg(options: Options, num_classes: int, channels_last: bool) -> EncoderDecoder:
@@ -105,7 +107,6 @@ def started_ssul(options: Options, classes_per_task: Sequence[int], survivors: i
     old = build_ssul(options, classes_per_task[:-1])
     _set_scores(old, old.trunk(batch.inputs), survivors)
     model = build_ssul(options, classes_per_task)
-    model.freeze()
     model.start_task(old.state_dict())
     return model.train()
 

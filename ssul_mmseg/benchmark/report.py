@@ -1,6 +1,8 @@
 """The benchmark's document as Markdown."""
 from collections.abc import Iterable, Mapping
 
+from ..report.tables import table
+
 DEFINITIONS = {
     'ratio_vs_*': 'seconds or memory of ours divided by those of the other: below 1 is better',
     'speedup_*': 'seconds of the other divided by ours: above 1 is better',
@@ -114,9 +116,7 @@ SECTIONS = {'step': _step, 'growth': _growth, 'task': _task, 'base': _base, 'ind
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
     """Lines of a Markdown table, numbers to the right."""
-    head = list(head)
-    rule = ['---', *['---:'] * (len(head) - 1)]
-    return [f'| {" | ".join(row)} |' for row in (head, rule, *rows)]
+    return table(list(head), [list(row) for row in rows]).splitlines()
 
 
 def _times(times: Mapping[str, float]) -> tuple[str, ...]:

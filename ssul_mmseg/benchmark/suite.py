@@ -43,7 +43,7 @@ def run_benchmarks(names: Sequence[str], options: Options, out: str | Path) -> d
     if options.device != 'cpu':
         torch.backends.cudnn.benchmark = True
     document = {
-        'machine': machine(options),
+        'machine': machine(options.device),
         'options': {'device': options.device, 'amp': options.amp, **asdict(options.scale)},
         'definitions': DEFINITIONS,
     }

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..errors import InputError
 from ..files import digest, write_atomically
+from ..machine import usable_cores
 from .masks import read_mask
 
 FORMAT = 1
@@ -90,7 +91,7 @@ class ClassIndex:
                     return index
             except InputError as error:
                 print_log(f'{error}; scanning the masks again', logger='current', level=logging.WARNING)
-        index = cls(_scan(mask_paths, _num_cores() if workers is None else workers))
+        index = cls(_scan(mask_paths, usable_cores() if workers is None else workers))
         try:
             index.write(cache, fingerprint)
         # An OSError besides: on a read-only disk even clearing up after a failed write fails.
@@ -198,11 +199,6 @@ def _pack(values: Iterable[int], num_values: int) -> np.ndarray:
 
 def _checksum(bits: np.ndarray, num_values: int, fingerprint: str) -> str:
     return digest(f'{FORMAT} {num_values} {fingerprint} {bits.shape} '.encode() + bits.tobytes())
-
-
-def _num_cores() -> int:
-    """Cores that this process may use, which a job scheduler keeps below those of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def _scan(paths: Sequence[str], workers: int) -> np.ndarray:
