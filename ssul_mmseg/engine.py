@@ -9,7 +9,8 @@ from mmseg.registry import DATASETS, MODELS
 
 from .errors import InputError, machine_faults_told
 from .files import remove_leftovers, write_json, write_text
-from .hooks import MEMORY, RESULT, WEIGHTS, task_dir, update_memory
+from .hooks import update_memory
+from .layout import MEMORY, RESULT, RESULTS, TABLE, WEIGHTS, task_dir
 from .loops import test_features
 from .memory import ExemplarMemory
 from .processes import bare, locked, on_main_process, on_main_process_only
@@ -139,8 +140,8 @@ def write_results(cfg: Config) -> dict:
     """Collect the tasks' results into results.json and results.md; returns the document."""
     paths = {task: task_dir(cfg.work_dir, task) / RESULT for task in range(len(scenario_of(cfg).tasks))}
     document = document_of(cfg, [read_entry(path, task) for task, path in paths.items() if path.is_file()])
-    write_json(Path(cfg.work_dir) / 'results.json', document)
-    write_text(Path(cfg.work_dir) / 'results.md', scenario_table(document))
+    write_json(Path(cfg.work_dir) / RESULTS, document)
+    write_text(Path(cfg.work_dir) / TABLE, scenario_table(document))
     return document
 
 

@@ -9,9 +9,6 @@ from typing import Any, BinaryIO
 
 from .errors import InputError
 
-RUN = 'run.json'
-"""The config of a work dir's run, which two rooms read."""
-
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
     """Write a file under a temporary name, flush it to disk and rename it into place.

@@ -15,21 +15,14 @@ from torch import nn
 
 from .datasets.task_dataset import TaskDataset
 from .errors import InputError
+from .layout import MEMORY, WEIGHTS, task_dir
 from .memory import ExemplarMemory
 from .processes import bare
 from .tasks import Scenario
 from .weights import load_weights, not_finite, save_weights, tensor_digest
 
-WEIGHTS = 'weights.pth'
-MEMORY = 'memory.json'
-RESULT = 'result.json'
 ORIGIN = 'origin'
 """Under this name the hooks of a task find in the message hub what it is learned from."""
-
-
-def task_dir(work_dir: str | Path, task: int) -> Path:
-    """Where a task's files lie."""
-    return Path(work_dir) / f'task_{task}'
 
 
 @HOOKS.register_module()

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from .errors import InputError
-from .hooks import WEIGHTS
+from .layout import WEIGHTS
 from .runner import config_faults_told
 from .task_config import network_config
 from .tasks import BACKGROUND, UNKNOWN

@@ -14,14 +14,13 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
 from .errors import InputError
-from .files import RUN, read_json, write_json
-from .hooks import MEMORY, ORIGIN, RESULT, WEIGHTS, refuse_not_finite, task_dir
+from .files import read_json, write_json
+from .hooks import ORIGIN, refuse_not_finite
+from .layout import CHECKPOINT, MEMORY, PREVIOUS, RESULT, RUN, WEIGHTS, task_dir
 from .memory import ExemplarMemory
 from .processes import bare
 from .weights import load_state, save_state
 
-CHECKPOINT = 'checkpoint.pth'
-PREVIOUS = 'checkpoint_previous.pth'
 READERS = {WEIGHTS: load_state, MEMORY: ExemplarMemory.read, RESULT: read_json, CHECKPOINT: load_state,
            PREVIOUS: load_state}
 # What may differ between the parts of a run: where it writes, what it shows, how data reach it.

@@ -11,7 +11,7 @@ from mmseg.registry import DATASETS, METRICS
 
 from .errors import InputError
 from .features import check_cache
-from .hooks import MEMORY, RESULT, task_dir
+from .layout import MEMORY, RESULT, task_dir
 from .memory import ExemplarMemory
 from .metrics import IncrementalIoUMetric
 from .report.collect import read_entry

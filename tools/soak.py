@@ -14,6 +14,7 @@ from ssul_mmseg import cli
 from ssul_mmseg.benchmark.measure import machine
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.files import read_json, write_json, write_text
+from ssul_mmseg.layout import CHECKPOINT, MEMORY, RESULT, RESULTS, WEIGHTS, task_dir
 from ssul_mmseg.progress import duration
 from ssul_mmseg.report.tables import table
 from ssul_mmseg.weights import load_state, tensor_digest
@@ -75,17 +76,17 @@ class Run:
         task = self.task()
         if task < 0:
             return 'task start'
-        folder = self.work_dir / f'task_{task}'
+        folder = task_dir(self.work_dir, task)
         names = {path.name for path in folder.iterdir()}
-        for name, phase in (('checkpoint.pth', 'checkpoint writing'), ('memory.json', 'exemplar selection'),
-                            ('weights.pth', 'weights writing')):
+        for name, phase in ((CHECKPOINT, 'checkpoint writing'), (MEMORY, 'exemplar selection'),
+                            (WEIGHTS, 'weights writing')):
             if f'.{name}.{self.process.pid}.tmp' in names:
                 return phase
-        if 'result.json' in names:
+        if RESULT in names:
             return 'between tasks'
-        if 'weights.pth' in names:
+        if WEIGHTS in names:
             return 'evaluation'
-        if 'memory.json' in names and (folder / 'memory.json').stat().st_mtime > self.started:
+        if MEMORY in names and (folder / MEMORY).stat().st_mtime > self.started:
             return 'exemplar selection'
         return 'training' if f'task {task}/' in self.log.read_text() else 'task start'
 
@@ -95,14 +96,14 @@ class Run:
 
     def outcome(self) -> dict:
         """What must not depend on the kills, by name: weights bit by bit, memory, and results without timings."""
-        results = read_json(self.work_dir / 'results.json')
+        results = read_json(self.work_dir / RESULTS)
         for entry in results['tasks']:
             del entry['seconds']
         found: dict = {'results': results}
         for task in range(TASKS):
-            folder = self.work_dir / f'task_{task}'
-            found[f'memory of task {task}'] = read_json(folder / 'memory.json')
-            weights = load_state(folder / 'weights.pth')['state_dict']
+            folder = task_dir(self.work_dir, task)
+            found[f'memory of task {task}'] = read_json(folder / MEMORY)
+            weights = load_state(folder / WEIGHTS)['state_dict']
             found[f'weights of task {task}'] = {
                 key: (value.shape, tensor_digest(value)) for key, value in weights.items()}
         return found

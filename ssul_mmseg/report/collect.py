@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import RUN, read_json
+from ..files import read_json
+from ..layout import RESULTS, RUN
 from ..tasks import Scenario
 from .tables import COLUMNS, comparison_table
 
@@ -115,7 +116,7 @@ def read_results(path: str | Path) -> dict:
     Raises:
         InputError: it is missing, torn, no result file, or lacks or distorts a value; names the value.
     """
-    path = Path(path) / 'results.json' if Path(path).is_dir() else Path(path)
+    path = Path(path) / RESULTS if Path(path).is_dir() else Path(path)
     document = read_json(path)
     if not isinstance(document, dict) or document.get('schema') != SCHEMA:
         raise InputError(f'{path} is no result file of schema {SCHEMA}; give a results.json that tools/train.py wrote')
@@ -225,7 +226,7 @@ def unfinished(path: str | Path) -> str | None:
     Args:
         path: what :func:`read_results` reads; a folder without results counts as a run that has only begun.
     """
-    if Path(path).is_dir() and not (Path(path) / 'results.json').exists():
+    if Path(path).is_dir() and not (Path(path) / RESULTS).exists():
         return f'{path} holds no results.json'
     return f'the run of {path} has not learned all tasks' if read_results(path)['final']['all'] is None else None
 
