@@ -165,7 +165,10 @@ class ExemplarMemory:
                 raise ValueError('an image is named twice')
             if type(content['images_seen']) is not int or content['images_seen'] < len(exemplars):
                 raise ValueError('images_seen is not the number of images seen')
-            return cls(content['size'], content['selection'], exemplars, content['images_seen'])
+            memory = cls(content['size'], content['selection'], exemplars, content['images_seen'])
+            if len(exemplars) > memory.size:
+                raise ValueError(f'it lists {len(exemplars)} exemplars, more than its size of {memory.size}')
+            return memory
         except (KeyError, TypeError, ValueError) as error:
             fault = f'{error} is missing' if isinstance(error, KeyError) else str(error)
             raise InputError(f'{path} is not a memory manifest ({fault}); train its task again') from error

@@ -105,6 +105,7 @@ def test_manifest_round_trip(tmp_path):
     (lambda m: m['exemplars'][0].update(labels=[7]), 'labels'),
     (lambda m: m['exemplars'].append(m['exemplars'][0]), 'twice'),
     (lambda m: m.update(exemplars=3), 'manifest'),
+    (lambda m: m.update(size=3), 'lists 4 exemplars, more than its size'),
 ])
 def test_wrong_manifests_are_refused(tmp_path, change, word):
     path = tmp_path / 'memory.json'
