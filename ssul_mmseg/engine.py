@@ -18,7 +18,7 @@ from .report.collect import read_entry, results_document, task_entry
 from .report.tables import scenario_table
 from .resume import check_same_run, record_run, set_stale_aside, set_torn_aside
 from .runner import config_faults_told, task_runner, train
-from .task_config import memory_args, metainfo_of, scenario_of, setting_of, task_config
+from .task_config import memory_args, scenario_of, setting_of, task_config
 from .weights import fill, load_weights
 
 
@@ -116,7 +116,7 @@ def evaluate_task(cfg: Config, task: int) -> dict:
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] == 'ProgressHook']
     with machine_faults_told(cfg.work_dir):
         runner = task_runner(cfg)
-        classes = metainfo_of(cfg)['classes']
+        classes = runner.test_loop.dataloader.dataset.metainfo['classes']
         path = Path(cfg.work_dir) / WEIGHTS
         weights, _ = load_weights(path, [classes[label] for label in scenario_of(cfg).seen(task)], task)
         fill(bare(runner.model), weights, path, cfg.filename)

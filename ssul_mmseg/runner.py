@@ -125,7 +125,7 @@ def train(runner: TaskRunner) -> None:
         runner.train()
     except (InputError, OSError, MemoryError):
         raise
-    except Exception as error:
+    except Exception as error:  # layers, losses and optimizers raise almost anything
         fault = str(error)
         if runner.iter > 0 or fault.startswith('DataLoader worker') or any(sign in fault for sign in OUT_OF_MEMORY):
             raise

@@ -84,10 +84,10 @@ def task_config(cfg: Config, task: int) -> Config:
     if is_distributed() and not torch.cuda.is_available():
         _replace_values(cfg.model, 'type', 'SyncBN', 'GlooSyncBN')
         # mmengine's own wrapping would ask for a GPU.
-        cfg.model_wrapper_cfg = dict(
-            dict(type='MMDistributedDataParallel', broadcast_buffers=False,
-                 find_unused_parameters=cfg.get('find_unused_parameters', False)),
-            **(cfg.get('model_wrapper_cfg') or {}), device_ids=None)
+        cfg.model_wrapper_cfg = {
+            'type': 'MMDistributedDataParallel', 'broadcast_buffers': False,
+            'find_unused_parameters': cfg.get('find_unused_parameters', False),
+            **(cfg.get('model_wrapper_cfg') or {}), 'device_ids': None}
     return cfg
 
 

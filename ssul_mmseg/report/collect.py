@@ -191,11 +191,9 @@ def compare(paths: Sequence[str | Path]) -> str:
     groups: dict[tuple[str, str, str, str], dict[str, dict[int, dict]]] = {}
     first: dict[tuple[str, ...], str | Path] = {}
     for path in paths:
-        fault = unfinished(path)
-        if fault:
-            print(f'warning: {fault}; it is left out', file=sys.stderr)
+        document = finished_results(path)
+        if document is None:
             continue
-        document = read_results(path)
         method, seed = document['method'], document['seed']
         place = document['dataset'], document['scenario'], document['setting'], order_name(document['order'])
         other = first.setdefault((*place, method), path)
@@ -220,15 +218,21 @@ def compare(paths: Sequence[str | Path]) -> str:
     return '\n'.join(parts)
 
 
-def unfinished(path: str | Path) -> str | None:
-    """Say that a run has no results of its last task, or None.
+def finished_results(path: str | Path) -> dict | None:
+    """Results of a run, or None, with a line on the error stream, where those of its last task are not there.
 
     Args:
         path: what :func:`read_results` reads; a folder without results counts as a run that has only begun.
     """
     if Path(path).is_dir() and not (Path(path) / RESULTS).exists():
-        return f'{path} holds no results.json'
-    return f'the run of {path} has not learned all tasks' if read_results(path)['final']['all'] is None else None
+        fault = f'{path} holds no results.json'
+    else:
+        document = read_results(path)
+        if document['final']['all'] is not None:
+            return document
+        fault = f'the run of {path} has not learned all tasks'
+    print(f'warning: {fault}; it is left out', file=sys.stderr)
+    return None
 
 
 def differing_settings(path: str | Path, other: str | Path) -> list[str]:
