@@ -1,40 +1,28 @@
-"""What the command-line tools share: arguments, processes, and errors in one sentence."""
+"""What the command-line tools share: arguments, and errors in one sentence.
+
+PyTorch and mmseg are imported by the functions that need them: ``--help`` and the tools that only read results start
+in a fraction of a second.
+"""
 import argparse
-import datetime
-import gc
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-import torch
-import torch.distributed
-from mmengine.config import Config, DictAction
-from mmengine.dist import init_dist, is_distributed, is_main_process
-
+from . import __version__
 from .errors import InputError
-from .options import read_config
 
-__all__ = ['Parser', 'add_common_arguments', 'add_config_options', 'configured', 'default_work_dir',
-           'is_main_process', 'run']
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
-# A process may wait long: for the scan of a million masks. Launchers end those that wait for a dead one.
-WAIT = datetime.timedelta(days=1)
-# What a launcher sets, and what the process group needs to know of it.
-VARIABLES = {
-    'pytorch': {'RANK': 'RANK', 'WORLD_SIZE': 'WORLD_SIZE'},
-    'slurm': {'RANK': 'SLURM_PROCID', 'WORLD_SIZE': 'SLURM_NTASKS'},
-    'mpi': {'RANK': 'OMPI_COMM_WORLD_RANK', 'WORLD_SIZE': 'OMPI_COMM_WORLD_SIZE'},
-}
-# What a launcher sets to the place of a process on its machine, which decides its GPU.
-LOCAL_RANKS = {'slurm': 'SLURM_LOCALID', 'mpi': 'OMPI_COMM_WORLD_LOCAL_RANK'}
 
 
-class Options(DictAction):
-    """mmengine's KEY=VALUE arguments; one without '=' is an error."""
+class Options(argparse.Action):
+    """KEY=VALUE arguments with mmengine's values; one without '=' is an error."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Sequence[str],
                  option_string: str | None = None) -> None:
@@ -42,15 +30,25 @@ class Options(DictAction):
         for value in values:
             if '=' not in value:
                 parser.error(f'{option_string} {value} has no value; give KEY=VALUE')
+        from mmengine.config import DictAction
         try:
-            super().__call__(parser, namespace, values, option_string)
+            DictAction.__call__(self, parser, namespace, values, option_string)
         except (ValueError, AssertionError, RecursionError) as error:
             parser.error(f'{option_string} has a value that cannot be read ({error}); write lists as [1,2], and text '
                          'without brackets and commas')
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line, exit code 2."""
+    """An argument parser that says what is wrong in one line, exit code 2; it knows ``--version``.
+
+    Args:
+        description: what the tool does, its docstring.
+        prog: its name; default: that of the script.
+    """
+
+    def __init__(self, description: str | None = None, prog: str | None = None) -> None:
+        super().__init__(prog, description=description)
+        self.add_argument('--version', action='version', version=f'ssul_mmseg {__version__}')
 
     def error(self, message: str) -> None:
         """End the program."""
@@ -72,8 +70,10 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
-def configured(args: argparse.Namespace) -> Config:
+def configure(args: argparse.Namespace) -> 'Config':
     """The config of parsed arguments, with its work dir; starts the process group where there is one."""
+    from .engine.launch import LOCAL_RANKS, first_of, start_processes
+    from .options import read_config
     if 'LOCAL_RANK' not in os.environ:
         os.environ['LOCAL_RANK'] = os.environ.get(LOCAL_RANKS.get(args.launcher, ''), str(args.local_rank))
     try:
@@ -87,25 +87,6 @@ def configured(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def start_processes(launcher: str) -> None:
-    """Join the process group: NCCL on GPUs, gloo where there is none."""
-    if launcher == 'none' or is_distributed():
-        return
-    missing = [variable for variable in VARIABLES[launcher].values() if variable not in os.environ]
-    if missing:
-        raise InputError(f'--launcher is {launcher}, but {missing[0]} is not set; start the processes with '
-                         'tools/dist_train.sh, tools/slurm_train.sh or mpirun, or leave --launcher out')
-    if torch.cuda.is_available():
-        init_dist(launcher, backend='nccl', timeout=int(WAIT.total_seconds()))
-        return
-    for name, variable in VARIABLES[launcher].items():
-        os.environ.setdefault(name, os.environ[variable])
-    if 'MASTER_ADDR' not in os.environ or 'MASTER_PORT' not in os.environ:
-        raise InputError('MASTER_ADDR and MASTER_PORT are not set, by which the processes find each other; set them to '
-                         'the host of the first process and to a port that is free on it')
-    torch.distributed.init_process_group('gloo', timeout=WAIT)
-
-
 def run(main: Callable[[Sequence[str] | None], None], resume_command: Callable[[], str] | None = None) -> None:
     """Run a tool's ``main``; end with a sentence and exit code 2 on bad input, cleanly on Ctrl-C and SIGTERM."""
     signal.signal(signal.SIGTERM, _interrupt)
@@ -116,32 +97,28 @@ def run(main: Callable[[Sequence[str] | None], None], resume_command: Callable[[
         code = _fail('' if error.told else f'error: {error.sentence}', 2)
     except KeyboardInterrupt:
         hint = f'; go on with: {resume_command()}' if resume_command else ''
-        code = _fail(f'stopped{hint}' if is_main_process() else '', 130)
+        code = _fail(f'stopped{hint}' if _is_main_process() else '', 130)
     finally:
-        leave_processes()
+        _leave_processes()
     if code:
         sys.exit(code)
 
 
-def leave_processes() -> None:
-    """Leave the process group, where there is one, and end its threads.
+def _is_main_process() -> bool:
+    """Whether this process reports for all; before the processes are joined, each does."""
+    distributed = sys.modules.get('torch.distributed')
+    return distributed is None or not distributed.is_initialized() or distributed.get_rank() == 0
 
-    A model in a reference cycle would keep them beyond the interpreter's end, which aborts a process whose thread
-    still has a tensor to give back.
-    """
-    if torch.distributed.is_initialized():
-        gc.collect()
-        torch.distributed.destroy_process_group()
+
+def _leave_processes() -> None:
+    """Leave the process group, if this run has joined one."""
+    if 'ssul_mmseg.engine.launch' in sys.modules:
+        sys.modules['ssul_mmseg.engine.launch'].leave_processes()
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     """Treat SIGTERM as Ctrl-C."""
     raise KeyboardInterrupt
-
-
-def first_of(launcher: str) -> bool:
-    """Whether this is a launcher's first process, or the only one; known before the processes are joined."""
-    return launcher == 'none' or os.environ.get(VARIABLES[launcher]['RANK'], '0') in ('', '0')
 
 
 def _fail(message: str, code: int) -> int:

@@ -1,4 +1,7 @@
 """A config with its ``--cfg-options``; misspelt options and options without effect are refused."""
+from . import components  # noqa: F401 - what a config names is registered before it is checked
+
+# isort: split
 import difflib
 import inspect
 import math
@@ -15,7 +18,7 @@ from mmseg import registry as registries
 from torch.utils.data import DataLoader
 
 from .errors import InputError
-from .tasks import Scenario
+from .scenario import Scenario
 
 # Keys of a scenario's config beside those of mmengine's Runner.
 OWN_KEYS = ('dataset_name', 'data_root', 'method', 'saliency', 'scenario', 'memory', 'incremental', 'checkpoint',

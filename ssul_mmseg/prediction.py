@@ -15,13 +15,13 @@ from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 from torch import nn
 
+from .datasets.transforms import LoadImage
+from .engine.runner import config_faults_told
+from .engine.task_config import network_config
 from .errors import InputError
-from .layout import WEIGHTS
-from .runner import config_faults_told
-from .task_config import network_config
-from .tasks import BACKGROUND, UNKNOWN
-from .transforms import LoadImage
-from .weights import fill, read_weights
+from .scenario import BACKGROUND, UNKNOWN
+from .work_dir.layout import WEIGHTS
+from .work_dir.weights import fill, read_weights
 
 OVERLAY_SIDE = 800
 """The longest side of an overlay, in pixels: mmseg writes the names of the classes slowly into larger ones."""

@@ -1,9 +1,11 @@
 import gc
+import json
 import signal
 
 import mmengine
 import pytest
 import torch
+from mask_files import HELD, write_mask
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -17,3 +19,28 @@ def quick_runs():
         patch.setattr(mmengine.Config, 'pretty_text', property(lambda self: str(self.to_dict())))
         patch.setattr(gc, 'collect', lambda generation=2: 0)
         yield
+
+
+@pytest.fixture
+def save(tmp_path):
+    def write(content, name='results.json'):
+        (tmp_path / name).write_text(json.dumps(content))
+        return str(tmp_path / name)
+    return write
+
+
+@pytest.fixture
+def masks(tmp_path):
+    (tmp_path / 'masks').mkdir()
+    paths = [str(tmp_path / 'masks' / f'{i}.png') for i in range(len(HELD))]
+    for path, values in zip(paths, HELD, strict=True):
+        write_mask(path, values)
+    return paths
+
+
+@pytest.fixture
+def many_masks(tmp_path):
+    paths = [str(tmp_path / f'{i}.png') for i in range(250)]
+    for i, path in enumerate(paths):
+        write_mask(path, [0, i])
+    return paths

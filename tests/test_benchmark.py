@@ -6,21 +6,21 @@ import math
 import numpy as np
 import pytest
 import torch
+from speed import NAMES, run_benchmarks
+from speed.data import simulated_index, write_masks
+from speed.measure import interleaved, peak_memory
+from speed.networks import build_ssul, count_survivors, random_batch, started_ssul
+from speed.reference import PlainSSUL, build_reference, fast_loss, fast_targets
+from speed.report import markdown
+from speed.settings import TINY, Options
+from speed.task import visits
 from tiny import ROOT, samples_of
 
-from ssul_mmseg.benchmark import NAMES, run_benchmarks
-from ssul_mmseg.benchmark.data import simulated_index, write_masks
-from ssul_mmseg.benchmark.measure import interleaved, peak_memory
-from ssul_mmseg.benchmark.networks import build_ssul, count_survivors, random_batch, started_ssul
-from ssul_mmseg.benchmark.reference import PlainSSUL, build_reference, fast_loss, fast_targets
-from ssul_mmseg.benchmark.report import markdown
-from ssul_mmseg.benchmark.settings import TINY, Options
-from ssul_mmseg.benchmark.task import visits
 from ssul_mmseg.datasets.class_index import ClassIndex
 from ssul_mmseg.datasets.masks import read_mask
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.models.losses import IGNORED
-from ssul_mmseg.tasks import UNKNOWN
+from ssul_mmseg.scenario import UNKNOWN
 
 OPTIONS = Options(ROOT / 'configs', TINY, 'cpu')
 

@@ -7,8 +7,9 @@ from PIL import Image
 from tiny import ROOT
 
 from ssul_mmseg.datasets.camvid import CLASSES, THINGS
-from ssul_mmseg.datasets.task_dataset import NO_CLASS, TaskDataset, build_source, label_table
-from ssul_mmseg.tasks import IGNORE, Scenario
+from ssul_mmseg.datasets.source import NO_CLASS, build_source, label_table
+from ssul_mmseg.datasets.task_dataset import TaskDataset
+from ssul_mmseg.scenario import IGNORE, Scenario
 
 FOLDERS = dict(data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
                ann_file='ImageSets/Segmentation/train.txt')

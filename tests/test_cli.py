@@ -10,7 +10,8 @@ import pytest
 import torch.distributed
 from tiny import ROOT
 
-from ssul_mmseg import cli
+from ssul_mmseg import __version__, cli
+from ssul_mmseg.engine import launch
 from ssul_mmseg.errors import InputError
 
 CONFIG = 'configs/ssul/voc_15-1.py'
@@ -60,6 +61,15 @@ def test_help(path, capsys):
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(path))['main'](['--help'])
     assert end.value.code == 0 and 'usage' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('argument', ['--help', '--version'])
+def test_a_tool_that_only_reads_results_starts_without_pytorch(argument):
+    code = (f'import runpy, sys\nsys.argv = ["compare.py", "{argument}"]\ntry:\n'
+            '    runpy.run_path("tools/compare.py", run_name="__main__")\nfinally:\n'
+            '    print(sorted({"torch", "mmengine", "mmseg", "mmcv"} & set(sys.modules)))')
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith('[]\n') and ('usage' in done.stdout or __version__ in done.stdout)
 
 
 @pytest.mark.parametrize('arguments', [[], ['a', '--tasks'], ['a', '--unknown']], ids=str)
@@ -116,10 +126,11 @@ import os
 import socket
 import torch
 from ssul_mmseg import cli
+from ssul_mmseg.engine import launch
 from ssul_mmseg.errors import InputError
 
 def main(argv):
-    cli.start_processes('pytorch')
+    launch.start_processes('pytorch')
     model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1))
     model.itself = model
     assert threads()
@@ -156,18 +167,18 @@ def parsed(*arguments):
 
 
 def test_a_config_with_its_options_its_place_and_its_launcher():
-    cfg = cli.configured(parsed('--work-dir', 'here', '--cfg-options', 'model.tau=0.25', '--local-rank', '3'))
+    cfg = cli.configure(parsed('--work-dir', 'here', '--cfg-options', 'model.tau=0.25', '--local-rank', '3'))
     assert (cfg.model.tau, cfg.work_dir, cfg.launcher, os.environ['LOCAL_RANK']) == (.25, 'here', 'none', '3')
-    cli.configured(parsed('--local_rank', '4'))
+    cli.configure(parsed('--local_rank', '4'))
     assert os.environ['LOCAL_RANK'] == '3'  # what torchrun has set holds
 
 
 def test_each_process_of_a_launcher_has_a_place_on_its_machine(monkeypatch):
-    monkeypatch.setattr(cli, 'start_processes', lambda launcher: None)
+    monkeypatch.setattr(launch, 'start_processes', lambda launcher: None)
     monkeypatch.setenv('OMPI_COMM_WORLD_LOCAL_RANK', '2')
     monkeypatch.setenv('SLURM_LOCALID', '5')
     for launcher, place in (('mpi', '2'), ('slurm', '5'), ('none', '0')):
-        cli.configured(parsed('--launcher', launcher))
+        cli.configure(parsed('--launcher', launcher))
         assert os.environ.pop('LOCAL_RANK') == place
 
 
@@ -177,7 +188,7 @@ def test_one_process_of_a_launcher_tells_a_fault_and_so_does_each_that_none_star
         with pytest.raises(InputError, match='no config') as error:
             arguments = parsed('--launcher', launcher)
             arguments.config = 'nowhere.py'
-            cli.configured(arguments)
+            cli.configure(arguments)
         assert error.value.told == told
 
 
@@ -193,9 +204,9 @@ def test_processes_are_joined_once_and_parted_at_the_end(monkeypatch, launcher, 
         monkeypatch.setenv(name, str(value))
 
     def main(argv):
-        cfg = cli.configured(parsed('--launcher', launcher))
+        cfg = cli.configure(parsed('--launcher', launcher))
         assert cfg.launcher == launcher and torch.distributed.get_backend() == 'gloo'
-        cli.start_processes(launcher)
+        launch.start_processes(launcher)
     cli.run(main)
     assert not torch.distributed.is_initialized()
 
@@ -206,12 +217,12 @@ def test_a_launcher_that_did_not_start_the_process_is_told(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for launcher, variable in (('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID'), ('mpi', 'OMPI_COMM_WORLD_RANK')):
         with pytest.raises(InputError, match=f'--launcher is {launcher}, but {variable} is not set'):
-            cli.start_processes(launcher)
+            launch.start_processes(launcher)
     monkeypatch.setenv('SLURM_PROCID', '0')
     monkeypatch.setenv('SLURM_NTASKS', '1')
     monkeypatch.setenv('RANK', '')  # set here, so that it is as it was afterwards
     with pytest.raises(InputError, match='MASTER_ADDR'):
-        cli.start_processes('slurm')
+        launch.start_processes('slurm')
 
 
 def test_an_option_without_a_value_is_told(capsys):
@@ -221,14 +232,14 @@ def test_an_option_without_a_value_is_told(capsys):
 
 
 def test_the_work_dir_is_the_commands_or_the_configs_or_that_of_its_name(tmp_path):
-    assert cli.configured(parsed()).work_dir == 'work_dirs/ssul/voc_15-1'
+    assert cli.configure(parsed()).work_dir == 'work_dirs/ssul/voc_15-1'
     config = tmp_path / 'mine.py'
     config.write_text(f"_base_ = '{ROOT / CONFIG}'\nwork_dir = 'there'\n")
     arguments = parsed()
     arguments.config = str(config)
-    assert cli.configured(arguments).work_dir == 'there'
+    assert cli.configure(arguments).work_dir == 'there'
     arguments.work_dir = 'here'
-    assert cli.configured(arguments).work_dir == 'here'
+    assert cli.configure(arguments).work_dir == 'here'
 
 
 def test_work_dirs_of_methods_differ():

@@ -5,9 +5,9 @@ from mmengine.config import Config
 from mmseg.registry import MODELS
 from tiny import ROOT, voc_tree
 
-from ssul_mmseg.engine import method_name
+from ssul_mmseg.engine.scenario_loop import method_name
 from ssul_mmseg.options import read_config
-from ssul_mmseg.tasks import Scenario
+from ssul_mmseg.scenario import Scenario
 
 CONFIGS = sorted(p for p in (ROOT / 'configs').glob('*/*.py') if p.parent.name != '_base_')
 NAMES = [str(p.relative_to(ROOT / 'configs')) for p in CONFIGS]
@@ -52,7 +52,7 @@ def depth(path: Path) -> int:
 
 
 def test_voc_tree_is_read_by_the_voc_config(tmp_path):
-    from ssul_mmseg.task_config import task_config
+    from ssul_mmseg.engine.task_config import task_config
     root = voc_tree(tmp_path / 'voc')
     cfg = read_config(str(ROOT / 'configs/ssul/voc_15-1.py'), {
         'data_root': str(root)})

@@ -15,8 +15,8 @@ from mmengine.model import MMDistributedDataParallel
 from tiny import ROOT, samples_of, started, tiny_model, tiny_options, voc_tree
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
-from ssul_mmseg.cli import leave_processes
-from ssul_mmseg.weights import load_state
+from ssul_mmseg.engine.launch import leave_processes
+from ssul_mmseg.work_dir.weights import load_state
 
 
 @pytest.fixture(scope='module')

@@ -17,13 +17,14 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmseg.registry import OPTIM_WRAPPERS
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
-from ssul_mmseg import features, machine
-from ssul_mmseg.engine import run_scenario
-from ssul_mmseg.features import FeatureCache
-from ssul_mmseg.hooks import IncrementalTaskHook
+from ssul_mmseg import machine
+from ssul_mmseg.datasets.transforms import LoadImage
+from ssul_mmseg.engine import feature_cache
+from ssul_mmseg.engine.feature_cache import FeatureCache
+from ssul_mmseg.engine.scenario_loop import run_scenario
+from ssul_mmseg.engine.task_hook import IncrementalTaskHook
 from ssul_mmseg.models.losses import SigmoidBCELoss
-from ssul_mmseg.transforms import LoadImage
-from ssul_mmseg.weights import load_state
+from ssul_mmseg.work_dir.weights import load_state
 
 CONFIG = 'configs/ssul/voc_15-1_m.py'
 # Three epochs: 3 x 5 iterations in task 0, 3 x 3 in task 1. A checkpoint takes about 0.6 MB, the weights 0.3 MB.
@@ -271,7 +272,7 @@ def test_memory_that_runs_out_in_training(train, whole, base, monkeypatch):
 
 def test_memory_that_runs_out_in_the_feature_cache(monkeypatch):
     messages = []
-    monkeypatch.setattr(features, 'print_log', lambda message, **_: messages.append(message))
+    monkeypatch.setattr(feature_cache, 'print_log', lambda message, **_: messages.append(message))
     cache = FeatureCache('float32', limit=100)
     labels = torch.zeros(1, 1, dtype=torch.uint8)
     view = torch.empty(1, 2500, 2500)
@@ -285,7 +286,7 @@ def test_memory_that_runs_out_in_the_feature_cache(monkeypatch):
 
 def test_a_disk_without_room_for_the_feature_cache(tmp_path, monkeypatch):
     messages = []
-    monkeypatch.setattr(features, 'print_log', lambda message, **_: messages.append(message))
+    monkeypatch.setattr(feature_cache, 'print_log', lambda message, **_: messages.append(message))
     with limited(resource.RLIMIT_FSIZE, 100_000):
         cache = FeatureCache('float32', 'disk', .001, tmp_path)
         cache.put(0, torch.zeros(1, 9, 9), torch.zeros(1, 1, dtype=torch.uint8))

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.files import digest, read_json, remove_leftovers, write_atomically, write_json, write_text
+from ssul_mmseg.work_dir.files import digest, read_json, remove_leftovers, write_atomically, write_json, write_text
 
 
 def failing(error):

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from tiny import samples_of, started, tiny_model
 
-from ssul_mmseg.tasks import IGNORE, Scenario
+from ssul_mmseg.scenario import IGNORE, Scenario
 
 SOFTMAX = dict(unknown=False, loss_decode=dict(type='SoftmaxCELoss'))
 

@@ -27,21 +27,23 @@ from torch.optim import SGD
 from torch.utils.data import DataLoader
 
 from ssul_mmseg.datasets.class_index import ClassIndex
-from ssul_mmseg.datasets.task_dataset import label_table
-from ssul_mmseg.engine import run_scenario, write_results
+from ssul_mmseg.datasets.memory import ExemplarMemory
+from ssul_mmseg.datasets.samplers import ReplayBatchSampler
+from ssul_mmseg.datasets.source import label_table
+from ssul_mmseg.datasets.transforms import LabelAugmentation, LoadImage, LoadLabels
+from ssul_mmseg.engine.checkpoint_hook import CheckpointResumeHook
+from ssul_mmseg.engine.resume import check_same_run
+from ssul_mmseg.engine.runner import task_runner
+from ssul_mmseg.engine.scenario_loop import run_scenario, write_results
+from ssul_mmseg.engine.task_config import learned_iou, task_config
+from ssul_mmseg.engine.task_hook import ORIGIN
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.hooks import ORIGIN
-from ssul_mmseg.memory import ExemplarMemory
+from ssul_mmseg.evaluation.compare import compare
+from ssul_mmseg.evaluation.tables import scenario_table
 from ssul_mmseg.options import read_config, set_options
-from ssul_mmseg.report.collect import compare, read_results, results_document, task_entry
-from ssul_mmseg.report.tables import scenario_table
-from ssul_mmseg.resume import CheckpointResumeHook, check_same_run
-from ssul_mmseg.runner import task_runner
-from ssul_mmseg.samplers import ReplayBatchSampler
-from ssul_mmseg.task_config import learned_iou, task_config
-from ssul_mmseg.tasks import BACKGROUND, IGNORE, SETTINGS, UNKNOWN, Scenario
-from ssul_mmseg.transforms import LabelAugmentation, LoadImage, LoadLabels
-from ssul_mmseg.weights import load_weights, save_state
+from ssul_mmseg.scenario import BACKGROUND, IGNORE, SETTINGS, UNKNOWN, Scenario
+from ssul_mmseg.work_dir.results import read_results, results_document, task_entry
+from ssul_mmseg.work_dir.weights import load_weights, save_state
 
 COMMON = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 NORMAL = settings(COMMON, max_examples=200, derandomize=True)

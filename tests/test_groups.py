@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import hypothesis.strategies as st
 from hypothesis import given
 
-from ssul_mmseg.groups import due_groups, group_size
-from ssul_mmseg.samplers import ReplayBatchSampler
+from ssul_mmseg.datasets.samplers import ReplayBatchSampler
+from ssul_mmseg.engine.groups import due_groups, group_size
 
 
 def test_groups_by_hand():

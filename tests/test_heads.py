@@ -10,7 +10,7 @@ from torch import nn
 
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.models.losses import IGNORED, NO_POSITIVE
-from ssul_mmseg.tasks import IGNORE, UNKNOWN
+from ssul_mmseg.scenario import IGNORE, UNKNOWN
 
 
 def head(classes_per_task=(3, 2), **options):

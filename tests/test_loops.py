@@ -4,12 +4,12 @@ import pytest
 import torch
 from tiny import tiny_config, voc_tree
 
-from ssul_mmseg import loops
-from ssul_mmseg.engine import evaluate_task, run_scenario
+from ssul_mmseg.engine import loops
+from ssul_mmseg.engine.feature_cache import FeatureCache
+from ssul_mmseg.engine.scenario_loop import evaluate_task, run_scenario
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.features import FeatureCache
 from ssul_mmseg.models import IncrementalSegmentor
-from ssul_mmseg.weights import load_state
+from ssul_mmseg.work_dir.weights import load_state
 
 OPTIONS = {'scenario.name': '19-1', 'train_cfg.max_epochs': 1, 'incremental': dict(train_cfg=dict(max_epochs=4))}
 

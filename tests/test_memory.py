@@ -4,8 +4,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
+from ssul_mmseg.datasets.memory import ExemplarMemory
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.memory import ExemplarMemory
 
 NAMES = ['background', *(f'class {i}' for i in range(1, 30))]
 

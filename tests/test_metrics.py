@@ -13,8 +13,8 @@ from mmseg.structures import SegDataSample
 from torch.utils.data import Dataset
 
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.metrics import IncrementalIoUMetric, iou_from_counts, mean
-from ssul_mmseg.tasks import IGNORE, UNKNOWN, Scenario
+from ssul_mmseg.evaluation.metrics import IncrementalIoUMetric, iou_from_counts, mean
+from ssul_mmseg.scenario import IGNORE, UNKNOWN, Scenario
 
 # Tasks of '2-1' with four classes: (a, b), (c), (d).
 SCENARIO = dict(name='2-1', num_classes=4)

@@ -4,8 +4,8 @@ import torch
 from mmseg.registry import OPTIM_WRAPPERS
 from tiny import samples_of, started, tiny_config, tiny_model, voc_tree
 
-from ssul_mmseg.engine import run_scenario
-from ssul_mmseg.optim import mixed_precision_wrapper
+from ssul_mmseg.engine.optim import mixed_precision_wrapper
+from ssul_mmseg.engine.scenario_loop import run_scenario
 
 
 def step(wrapper_type):

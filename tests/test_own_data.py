@@ -9,11 +9,11 @@ from mmseg.registry import DATASETS
 from PIL import Image
 from tiny import ROOT
 
-from ssul_mmseg.datasets.shapes import make_shapes
-from ssul_mmseg.engine import run_scenario
+from ssul_mmseg.datasets.shapes.dataset import make_shapes
+from ssul_mmseg.engine.scenario_loop import run_scenario
+from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.options import read_config
-from ssul_mmseg.task_config import task_config
-from ssul_mmseg.weights import load_state
+from ssul_mmseg.work_dir.weights import load_state
 
 PAGE = (ROOT / 'docs/own_data.md').read_text()
 OWN_CONFIG, RECIPE = re.findall(r'```python\n(.*?)```', PAGE, re.S)

@@ -7,11 +7,11 @@ import torch
 from PIL import Image
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
-from ssul_mmseg.engine import run_scenario
+from ssul_mmseg.engine.scenario_loop import run_scenario
+from ssul_mmseg.engine.task_config import metainfo_of, task_config
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.prediction import OVERLAY_SIDE, Prediction, Predictor, output_files, save
-from ssul_mmseg.task_config import metainfo_of, task_config
-from ssul_mmseg.tasks import UNKNOWN
+from ssul_mmseg.scenario import UNKNOWN
 
 CONFIG = 'configs/ssul/voc_15-1.py'
 OPTIONS = {'scenario.name': '19-1', 'train_cfg.max_epochs': 1}

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
+from ssul_mmseg.engine.processes import locked, on_main_process, on_main_process_only
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.processes import locked, on_main_process, on_main_process_only
 
 
 def second_run(work_dir):
-    code = f'from ssul_mmseg.processes import locked\nwith locked({str(work_dir)!r}): print("in")'
+    code = f'from ssul_mmseg.engine.processes import locked\nwith locked({str(work_dir)!r}): print("in")'
     return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
 
 

@@ -15,11 +15,11 @@ import pytest
 import torch
 from tiny import ROOT
 
-from ssul_mmseg.engine import run_scenario
-from ssul_mmseg.files import digest
-from ssul_mmseg.hooks import IncrementalTaskHook
+from ssul_mmseg.engine.scenario_loop import run_scenario
+from ssul_mmseg.engine.task_hook import IncrementalTaskHook
 from ssul_mmseg.options import read_config
-from ssul_mmseg.weights import load_state
+from ssul_mmseg.work_dir.files import digest
+from ssul_mmseg.work_dir.weights import load_state
 
 PINNED = ROOT / 'tests/regression.json'
 DATA = {'num_train': 120, 'num_test': 20, 'size': 48}

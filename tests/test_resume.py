@@ -13,16 +13,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.logging import MessageHub
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
-from ssul_mmseg import engine, hooks, resume, runner
-from ssul_mmseg.engine import run_scenario
+from ssul_mmseg.datasets.memory import ExemplarMemory
+from ssul_mmseg.engine import checkpoint_hook, resume, runner, scenario_loop, task_hook
+from ssul_mmseg.engine.checkpoint_hook import CheckpointResumeHook
+from ssul_mmseg.engine.resume import check_same_run, record_run
+from ssul_mmseg.engine.scenario_loop import run_scenario
+from ssul_mmseg.engine.task_hook import IncrementalTaskHook
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.hooks import ORIGIN, IncrementalTaskHook
-from ssul_mmseg.memory import ExemplarMemory
-from ssul_mmseg.resume import CheckpointResumeHook, check_same_run, record_run
-from ssul_mmseg.weights import load_state, save_state, save_weights
+from ssul_mmseg.work_dir.weights import load_state, save_state, save_weights
 
 CONFIG = 'configs/ssul/voc_15-1_m.py'
 # Three epochs: 3 x 5 iterations in task 0, 3 x 3 in task 1.
@@ -125,20 +125,20 @@ STOPS = {
         ((0, 0), iteration(0, 4)),
         ((0, 3), iteration(0, 8)),
         ((0, 6), (runner.TaskRunner, 'test')),  # the weights are written, but not evaluated
-        (None, in_task(engine, 'write_json', 0)),  # evaluated, but no result written
-        (None, (engine, 'write_results')),  # between tasks
+        (None, in_task(scenario_loop, 'write_json', 0)),  # evaluated, but no result written
+        (None, (scenario_loop, 'write_results')),  # between tasks
         ((1, 0), iteration(1, 0)),
         ((1, 0), iteration(1, 5)),
-        ((1, 3), in_task(resume, 'save_state', 1)),  # writing a checkpoint
+        ((1, 3), in_task(checkpoint_hook, 'save_state', 1)),  # writing a checkpoint
         ((1, 3), iteration(1, 8)),
         ((1, 6), in_task(ExemplarMemory, 'write', 1)),
-        ((1, 6), in_task(hooks, 'save_weights', 1)),  # the memory is written
+        ((1, 6), in_task(task_hook, 'save_weights', 1)),  # the memory is written
     ],
     # Gradients of two iterations are added up: where an epoch ends between them, the second of them will do.
     'no cache': [
         ((0, 0), iteration(0, 11)),
         ((0, 10), iteration(1, 5)),
-        ((1, 4), in_task(hooks, 'save_weights', 1)),
+        ((1, 4), in_task(task_hook, 'save_weights', 1)),
     ],
 }
 
@@ -360,24 +360,6 @@ def test_a_task_goes_on_with_no_other_images_than_its_own(tree, stopped, tmp_pat
     assert seen.starts == [(1, 0)] and 'on other images' in seen.warnings[0]
 
 
-@pytest.mark.parametrize(('counts', 'interval', 'saved'), [
-    (1, 3, [3, 6, 9, 12]), (2, 3, [4, 6, 10, 12]), (4, 3, [4, 8, 12]), (16, 3, []), (16, 20, [])])
-def test_an_interval_that_cuts_an_update_in_two_waits_for_its_second_half(counts, interval, saved, tmp_path):
-    found = []
-    runner = SimpleNamespace(
-        work_dir=str(tmp_path), model=torch.nn.Linear(1, 1), max_iters=14, param_schedulers=[], train_dataloader=[0],
-        message_hub=MessageHub.get_instance('interval'), iter=0,
-        optim_wrapper=SimpleNamespace(_accumulative_counts=counts, state_dict=dict))
-    runner.message_hub.update_info(ORIGIN, {})
-    hook = CheckpointResumeHook(interval, by_epoch=False)
-    for done in range(1, 15):
-        hook._save(runner, done)
-        path = tmp_path / 'checkpoint.pth'
-        if path.exists() and load_state(path)['iter'] == done:
-            found.append(done)
-    assert found == saved
-
-
 def test_weights_that_are_no_numbers_replace_no_good_ones(tree, tmp_path):
     """A step that overflows after a finite loss: nothing of it is saved."""
     options = {'optim_wrapper.optimizer.lr': 3e38, 'optim_wrapper.optimizer.weight_decay': 10, 'checkpoint.interval': 1,
@@ -385,12 +367,6 @@ def test_weights_that_are_no_numbers_replace_no_good_ones(tree, tmp_path):
     with pytest.raises(InputError, match=r'NaN or infinite after 1 iterations of task_0.*lower optim_wrapper'):
         run_scenario(config(tree, tmp_path, **options))
     assert not list(tmp_path.glob('task_0/*.pth'))
-
-
-@pytest.mark.parametrize('interval', [0, -1, '5', 2.5, None, True])
-def test_interval_must_be_a_number_of_epochs_or_iterations(interval):
-    with pytest.raises(InputError, match=r'checkpoint\.interval is'):
-        CheckpointResumeHook(interval=interval)
 
 
 def command(tree, work_dir, **options):

@@ -5,10 +5,10 @@ import pytest
 import torch
 from tiny import tiny_config, voc_tree
 
-from ssul_mmseg.engine import run_scenario
+from ssul_mmseg.engine.runner import config_faults_told, task_runner
+from ssul_mmseg.engine.scenario_loop import run_scenario
+from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.runner import config_faults_told, task_runner
-from ssul_mmseg.task_config import task_config
 
 
 def test_the_console_shows_warnings_alone_and_the_file_all(tmp_path):

@@ -6,9 +6,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from ssul_mmseg import samplers
+from ssul_mmseg.datasets import samplers
+from ssul_mmseg.datasets.samplers import ReplayBatchSampler
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.samplers import ReplayBatchSampler
 
 
 def batches(num_new, num_exemplars, batch_size, epoch=0, rank=0, world=1, **options):

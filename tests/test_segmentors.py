@@ -10,7 +10,7 @@ from torch import nn
 
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.models.segmentors import IncrementalSegmentor
-from ssul_mmseg.tasks import UNKNOWN
+from ssul_mmseg.scenario import UNKNOWN
 
 NORM = dict(type='BN')
 RESNET = dict(type='ResNet', depth=18, base_channels=4, num_stages=4, norm_cfg=NORM, dilations=(1, 1, 1, 2),

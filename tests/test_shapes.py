@@ -9,9 +9,9 @@ from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS
 from PIL import Image
 
-from ssul_mmseg.datasets import shapes
 from ssul_mmseg.datasets.masks import read_mask
-from ssul_mmseg.datasets.shapes import ShapesDataset, make_shapes
+from ssul_mmseg.datasets.shapes import dataset as shapes
+from ssul_mmseg.datasets.shapes.dataset import ShapesDataset, make_shapes
 from ssul_mmseg.errors import InputError
 
 TINY = dict(num_train=4, num_test=2, size=48)

@@ -8,11 +8,11 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from tiny import samples_of, started, tiny_config, tiny_model, voc_tree
 
-from ssul_mmseg.engine import run_scenario
+from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.models.losses import IGNORED
-from ssul_mmseg.tasks import IGNORE, UNKNOWN
-from ssul_mmseg.weights import load_state
+from ssul_mmseg.scenario import IGNORE, UNKNOWN
+from ssul_mmseg.work_dir.weights import load_state
 
 
 def plain_targets(old_logits, labels, num_old, tau):

@@ -4,9 +4,9 @@ import copy
 import pytest
 from tiny import tiny_config, voc_tree
 
-from ssul_mmseg import task_config as module
+from ssul_mmseg.engine import task_config as module
+from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.task_config import task_config
 
 TWO_TASKS = {'scenario.name': '19-1'}
 

@@ -4,10 +4,10 @@ from mmseg.registry import DATASETS
 from PIL import Image
 from tiny import ROOT, voc_tree
 
-from ssul_mmseg.datasets.task_dataset import NO_CLASS, index_file, label_table
+from ssul_mmseg.datasets.memory import ExemplarMemory
+from ssul_mmseg.datasets.source import index_file
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.memory import ExemplarMemory
-from ssul_mmseg.tasks import IGNORE, UNKNOWN, Scenario
+from ssul_mmseg.scenario import IGNORE, UNKNOWN
 
 VOC = dict(type='PascalVOCDataset', ann_file='ImageSets/Segmentation/train_aug.txt',
            data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClassAug'))
@@ -176,29 +176,6 @@ def test_a_task_whose_images_the_setting_leaves_out_is_refused_with_the_settings
     with pytest.raises(InputError, match=r'no image in the disjoint setting: each of the 2 .* a later task too; set '
                                          r'scenario\.setting=overlapped'):
         build(root, 1, setting='disjoint')
-
-
-class Source:
-    """What ``label_table`` asks of a data set."""
-
-    def __init__(self, classes, reduce_zero_label=False, label_map=None):
-        self.metainfo, self.reduce_zero_label, self.label_map = dict(classes=classes), reduce_zero_label, label_map
-
-
-def test_label_table_of_data_sets_with_and_without_background():
-    voc = label_table(Source(('background', 'a', 'b')), Scenario('1-1', 2, [2, 1]))
-    assert voc[[0, 1, 2, 3, 255]].tolist() == [0, 2, 1, NO_CLASS, IGNORE]
-    camvid = label_table(Source(('a', 'b')), Scenario('1-1', 2))
-    assert camvid[[0, 1, 2, 255]].tolist() == [1, 2, NO_CLASS, IGNORE]
-    ade = label_table(Source(('a', 'b'), reduce_zero_label=True), Scenario('1-1', 2))
-    assert ade[[0, 1, 2, 3, 255]].tolist() == [0, 1, 2, NO_CLASS, IGNORE]
-    things = label_table(Source(('background', 'a'), label_map={0: 0, 1: 0, 2: 1, 3: 255}), Scenario('1-1', 1))
-    assert things[[0, 1, 2, 3]].tolist() == [0, 0, 1, IGNORE]
-
-
-def test_too_many_classes_for_8_bits():
-    with pytest.raises(InputError, match='at most 253'):
-        label_table(Source(tuple(map(str, range(300)))), Scenario('100-50', 300))
 
 
 @pytest.mark.skipif(not VOC_ROOT.exists(), reason='VOC is not in data/VOCdevkit')

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from ssul_mmseg.datasets.transforms import LabelAugmentation, LoadImage, LoadLabels, RandomScale, ShortSideCenterCrop
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.tasks import BACKGROUND, IGNORE, UNKNOWN
-from ssul_mmseg.transforms import LabelAugmentation, LoadImage, LoadLabels, RandomScale, ShortSideCenterCrop
+from ssul_mmseg.scenario import BACKGROUND, IGNORE, UNKNOWN
 
 # Labels 1..2 are old, 3..4 of the task, 5 is of the future.
 LABELS = np.array([[0, 1, 3, 5], [0, 255, 4, 2]], np.uint8)

@@ -15,11 +15,11 @@ from mmengine.runner import checkpoint
 from mmseg.registry import DATASETS, MODELS
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
-from ssul_mmseg import runner
-from ssul_mmseg.engine import evaluate_task, run_scenario
+from ssul_mmseg.engine import runner
+from ssul_mmseg.engine.scenario_loop import evaluate_task, run_scenario
+from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.task_config import task_config
-from ssul_mmseg.weights import load_state
+from ssul_mmseg.work_dir.weights import load_state
 
 CONFIG = 'configs/ssul/voc_15-1_m.py'
 OPTIONS = {'scenario.name': '19-1', 'train_cfg.max_epochs': 1, 'memory.size': 4}

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.weights import (
+from ssul_mmseg.work_dir.weights import (
     FORCE,
     load_state,
     load_weights,

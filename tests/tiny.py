@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from PIL import Image
 
-import ssul_mmseg  # noqa: F401 - registers the components
+import ssul_mmseg.components  # noqa: F401 - registers the components
 
 ROOT = Path(__file__).resolve().parent.parent
 init_default_scope('mmseg')

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from speed import NAMES, run_benchmarks
+from speed.report import markdown
+from speed.settings import AMP, FULL, QUICK, Options
 
 from ssul_mmseg import cli
-from ssul_mmseg.benchmark import NAMES, run_benchmarks
-from ssul_mmseg.benchmark.report import markdown
-from ssul_mmseg.benchmark.settings import AMP, FULL, QUICK, Options
 from ssul_mmseg.errors import InputError
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'

@@ -2,7 +2,7 @@
 from collections.abc import Sequence
 
 from ssul_mmseg import cli
-from ssul_mmseg.report.collect import compare
+from ssul_mmseg.evaluation.compare import compare
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -10,14 +10,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from speed.measure import machine
+
 from ssul_mmseg import cli
-from ssul_mmseg.benchmark.measure import machine
+from ssul_mmseg.engine.progress_hook import duration
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.files import read_json, write_json, write_text
-from ssul_mmseg.layout import CHECKPOINT, MEMORY, RESULT, RESULTS, WEIGHTS, task_dir
-from ssul_mmseg.progress import duration
-from ssul_mmseg.report.tables import table
-from ssul_mmseg.weights import load_state, tensor_digest
+from ssul_mmseg.evaluation.tables import table
+from ssul_mmseg.work_dir.files import read_json, write_json, write_text
+from ssul_mmseg.work_dir.layout import CHECKPOINT, MEMORY, RESULT, RESULTS, WEIGHTS, task_dir
+from ssul_mmseg.work_dir.weights import load_state, tensor_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = 'configs/ssul/shapes_4-1_m.py'

@@ -2,9 +2,11 @@
 import json
 from collections.abc import Sequence
 
+from mmengine.dist import is_main_process
+
 from ssul_mmseg import cli
-from ssul_mmseg.engine import document_of, evaluate_task, learned_task
-from ssul_mmseg.report.tables import task_table
+from ssul_mmseg.engine.scenario_loop import document_of, evaluate_task, learned_task
+from ssul_mmseg.evaluation.tables import task_table
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -16,10 +18,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--json', action='store_true', help='print all metrics as JSON instead of the table')
     cli.add_common_arguments(parser)
     args = parser.parse_args(argv)
-    cfg = cli.configured(args)
+    cfg = cli.configure(args)
     task = learned_task(cfg, args.task)
     metrics = evaluate_task(cfg, task)
-    if cli.is_main_process():
+    if is_main_process():
         print(json.dumps({'task': task, **metrics}, indent=1, ensure_ascii=False) + '\n' if args.json else
               task_table(document_of(cfg, []), task, metrics), end='')
 

@@ -5,11 +5,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from mmengine.dist import is_main_process
+
 from ssul_mmseg import cli
-from ssul_mmseg.engine import run_scenario
+from ssul_mmseg.engine.optim import mixed_precision_wrapper
+from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.optim import mixed_precision_wrapper
-from ssul_mmseg.report.tables import scenario_table
+from ssul_mmseg.evaluation.tables import scenario_table
 
 
 def parse_tasks(text: str) -> range:
@@ -35,14 +37,14 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='unpickle pretrained weights that hold more than tensors, which may run code in them')
     cli.add_common_arguments(parser)
     args = parser.parse_args(argv)
-    cfg = cli.configured(args)
+    cfg = cli.configure(args)
     if args.seed is not None:
         cfg.randomness = dict(cfg.randomness, seed=args.seed)
     if args.amp:
         cfg.optim_wrapper.type = mixed_precision_wrapper()
     cfg.trust_pickled_weights = args.trust_pickled_weights
     document = run_scenario(cfg, None if args.tasks is None else parse_tasks(args.tasks), args.resume)
-    if cli.is_main_process():
+    if is_main_process():
         print(scenario_table(document))
 
 

@@ -1,4 +1,4 @@
-custom_imports = dict(imports=['ssul_mmseg'], allow_failed_imports=False)
+custom_imports = dict(imports=['ssul_mmseg.components'], allow_failed_imports=False)
 default_scope = 'mmseg'
 env_cfg = dict(
     cudnn_benchmark=True,

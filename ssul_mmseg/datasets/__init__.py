@@ -1,6 +1,12 @@
-"""Data sets of single tasks, and the embedded and adapted data sets."""
+"""From an image on disk to a batch of a task."""
+from .. import quiet  # noqa: F401 - before anything imports mmseg
+
+# isort: split
 from .camvid import CamVidDataset, CamVidThingsDataset
+from .samplers import ReplayBatchSampler
 from .shapes import ShapesDataset
 from .task_dataset import TaskDataset
+from .transforms import LabelAugmentation, LoadImage, LoadLabels, RandomScale, ShortSideCenterCrop
 
-__all__ = ['CamVidDataset', 'CamVidThingsDataset', 'ShapesDataset', 'TaskDataset']
+__all__ = ['CamVidDataset', 'CamVidThingsDataset', 'LabelAugmentation', 'LoadImage', 'LoadLabels', 'RandomScale',
+           'ReplayBatchSampler', 'ShapesDataset', 'ShortSideCenterCrop', 'TaskDataset']

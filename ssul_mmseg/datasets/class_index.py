@@ -1,33 +1,19 @@
 """Which values each mask of a data set holds: scanned once in parallel, cached, checked for staleness."""
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import cache
-from multiprocessing import get_context, parent_process
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 from mmengine.logging import print_log
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import InputError
-from ..files import digest, write_atomically
 from ..machine import usable_cores
-from .masks import read_mask
+from ..work_dir.files import digest, write_atomically
+from .scan import MASK_VALUES, fingerprint_of, scan_masks
 
 FORMAT = 1
 """Version of the cache file; raise it when the file's layout or the meaning of its content changes."""
-MASK_VALUES = 256
-FEW_MASKS = 64
-"""Below this, starting worker processes takes longer than the scan."""
-MANY_MASKS = 200
-"""From here on the scan takes long enough for a progress bar."""
-CHUNK = 32
-"""Masks that a worker scans between two reports."""
 ROWS = 1 << 14
 """Images that a query looks at together: bounds its memory, whatever the size of the data set."""
 
@@ -91,7 +77,7 @@ class ClassIndex:
                     return index
             except InputError as error:
                 print_log(f'{error}; scanning the masks again', logger='current', level=logging.WARNING)
-        index = cls(_scan(mask_paths, usable_cores() if workers is None else workers))
+        index = cls(scan_masks(mask_paths, usable_cores() if workers is None else workers))
         try:
             index.write(cache, fingerprint)
         # An OSError besides: on a read-only disk even clearing up after a failed write fails.
@@ -167,26 +153,6 @@ class ClassIndex:
         return touched
 
 
-def fingerprint_of(paths: Sequence[str]) -> str:
-    """Digest of the path, size and time of modification of each file.
-
-    Raises:
-        InputError: a file is missing or out of reach.
-    """
-    try:
-        states = np.array([(state.st_size, state.st_mtime_ns) for state in map(os.stat, paths)], dtype=np.int64)
-    except OSError as error:
-        raise InputError(f'mask {error.filename} is missing or out of reach ({error.strerror}); restore it or remove '
-                         'it from the image list') from error
-
-    @cache  # masks are many, their folders few
-    def absolute(folder: str) -> str:
-        return os.path.join(os.path.abspath(folder), '')
-
-    names = [absolute(path[:(cut := path.rfind('/') + 1)]) + path[cut:] for path in paths]
-    return digest(os.fsencode('\0'.join(names)) + states.tobytes())
-
-
 def _pack(values: Iterable[int], num_values: int) -> np.ndarray:
     """Pack a set of values into uint8 (ceil(num_values / 8),)."""
     held = np.zeros(num_values, dtype=bool)
@@ -199,45 +165,3 @@ def _pack(values: Iterable[int], num_values: int) -> np.ndarray:
 
 def _checksum(bits: np.ndarray, num_values: int, fingerprint: str) -> str:
     return digest(f'{FORMAT} {num_values} {fingerprint} {bits.shape} '.encode() + bits.tobytes())
-
-
-def _scan(paths: Sequence[str], workers: int) -> np.ndarray:
-    """Scan all masks, behind a progress bar if there are many: uint8 (num_images, 32)."""
-    chunks = [paths[start:start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    found = [np.zeros((0, MASK_VALUES // 8), dtype=np.uint8)]
-    # Refreshed here, not by a thread: worker processes are forked meanwhile.
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True,
-                  disable=len(paths) < MANY_MASKS) as progress:
-        bar = progress.add_task('Scanning masks', total=len(paths))
-        for bits in _scan_chunks(chunks, workers if len(paths) >= FEW_MASKS else 1):
-            found.append(bits)
-            progress.update(bar, advance=len(bits), refresh=True)
-    return np.concatenate(found)
-
-
-def _scan_chunks(chunks: Sequence[Sequence[str]], workers: int) -> Iterator[np.ndarray]:
-    """Scan chunks in order, in this process if ``workers`` is below 2; the first error in that order ends it."""
-    if workers < 2:
-        yield from map(_scan_chunk, chunks)
-        return
-    try:
-        with ProcessPoolExecutor(min(workers, len(chunks)), get_context('fork'), _end_with_parent) as pool:
-            yield from pool.map(_scan_chunk, chunks)
-    except BrokenProcessPool as error:
-        raise InputError('a process that scans masks was killed, most often for lack of memory; free some, then run '
-                         'again') from error
-
-
-def _end_with_parent() -> None:
-    """Let a worker process end with the one that started it: were that killed, it would wait for work for ever."""
-    def watch() -> None:
-        parent_process().join()
-        os._exit(1)
-    Thread(target=watch, daemon=True).start()
-
-
-def _scan_chunk(paths: Sequence[str]) -> np.ndarray:
-    """Values of some masks, packed: uint8 (num_paths, 32)."""
-    counts = np.stack([np.bincount(read_mask(path).ravel(), minlength=MASK_VALUES) for path in paths])
-    return np.packbits(counts > 0, axis=1)

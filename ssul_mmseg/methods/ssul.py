@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..models.heads import classify
 from ..models.segmentors import IncrementalSegmentor
 from ..models.upsampling import upsampled_pseudo_labels, upsampled_softmax_pseudo_labels
-from ..tasks import BACKGROUND, UNKNOWN
+from ..scenario import BACKGROUND, UNKNOWN
 
 WEIGHT_TRANSFER = ('unknown', 'background', 'random')
 

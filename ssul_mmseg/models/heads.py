@@ -12,7 +12,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..tasks import IGNORE, UNKNOWN
+from ..scenario import IGNORE, UNKNOWN
 from .dropout import BatchDropout2d
 from .losses import IGNORED, channel_table, looked_up
 

@@ -9,7 +9,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..tasks import BACKGROUND
+from ..scenario import BACKGROUND
 from .upsampling import upsample, upsampled_argmax
 
 MERGE_UNKNOWN = ('labels', 'scores')

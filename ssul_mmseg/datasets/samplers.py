@@ -1,0 +1,99 @@
+"""Batches of a task: half from its images, half from the memory, the same for any number of processes."""
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from mmengine.dist import get_dist_info
+from mmseg.registry import DATA_SAMPLERS
+from torch.utils.data import Sampler
+
+from ..errors import InputError
+
+
+@DATA_SAMPLERS.register_module()
+class ReplayBatchSampler(Sampler):
+    """K/2 images of D_t and K/2 of the memory M in every batch (SSUL, Algorithm 1); without M, K of D_t.
+
+    An epoch passes once over D_t in random order. Every batch is whole: what is left over at the end of an epoch is
+    left out of it, and a task smaller than a batch repeats its images in other views. The batch of iteration i
+    is a function of (seed, task, i). Processes take equal slices of it; where views repeat, each takes its own images,
+    so that it keeps the features of no others. Yields keys (position, view) of a ``TaskDataset``: a new view is a new
+    augmentation.
+
+    Args:
+        sampler: mmengine's ``DefaultSampler`` of the data set; it brings the epoch.
+        batch_size: images per iteration of this process.
+        seed: seed of the order.
+        task: index of the task.
+        views: augmentations per image; None: a new one at every visit.
+        half_pass: the authors' code: as many iterations as if the batch were all of D_t, so that an epoch with memory
+            passes over half of it.
+
+    Raises:
+        InputError: there are exemplars, but a batch of all processes holds a single image.
+    """
+
+    def __init__(self,
+                 sampler: Sampler,
+                 batch_size: int,
+                 seed: int = 0,
+                 task: int = 0,
+                 views: int | None = None,
+                 half_pass: bool = False) -> None:
+        self.sampler = sampler
+        self.num_new, self.num_exemplars = sampler.dataset.num_new, sampler.dataset.num_exemplars
+        self.rank, self.world = get_dist_info()
+        self.local_size = batch_size
+        self.batch_size = batch_size * self.world
+        self.seed, self.task, self.views = seed, task, views
+        if self.num_exemplars and self.batch_size < 2:
+            raise InputError('a batch with memory holds at least two images, one of them an exemplar; set '
+                             'train_dataloader.batch_size to 2 or more')
+        self.new_per_batch = self.batch_size - (self.batch_size // 2 if self.num_exemplars else 0)
+        self._iterations = max(1, self.num_new // (self.batch_size if half_pass else self.new_per_batch))
+        self.first_iteration = 0
+        self._orders: dict[tuple[str, int], np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return self._iterations
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        first, self.first_iteration = self.first_iteration, 0
+        for iteration in range(first, self._iterations):
+            batch = self.batch(self.sampler.epoch, iteration)
+            yield [batch[place] for place in self.own_places(batch)]
+
+    def own_places(self, batch: Sequence[tuple[int, int]]) -> Sequence[int]:
+        """Places in a whole batch of the images that this process takes."""
+        if self.views is None:
+            return range(self.rank * self.local_size, (self.rank + 1) * self.local_size)
+        return [place for place, (position, _) in enumerate(batch) if position % self.world == self.rank]
+
+    def batch(self, epoch: int, iteration: int) -> list[tuple[int, int]]:
+        """Keys of the whole batch of all processes."""
+        # An epoch of a tiny task takes several passes over it; each pass is a shuffle of its own.
+        passes = -(-self._iterations * self.new_per_batch // self.num_new)
+        new = self._draw('new', self.num_new, epoch * passes * self.num_new + iteration * self.new_per_batch,
+                         self.new_per_batch)
+        replayed = self.batch_size - self.new_per_batch
+        visit = epoch * self._iterations + iteration
+        old = self._draw('memory', self.num_exemplars, visit * replayed, replayed)
+        return new + [(self.num_new + position, view) for position, view in old]
+
+    def _draw(self, part: str, size: int, start: int, count: int) -> list[tuple[int, int]]:
+        """``count`` keys from ``start`` on of an endless chain of shuffles of ``range(size)``."""
+        keys = []
+        for place in range(start, start + count):
+            shuffle, position = divmod(place, size)
+            view = shuffle if self.views is None else shuffle % self.views
+            keys.append((int(self._shuffled(part, size, shuffle)[position]), view))
+        return keys
+
+    def _shuffled(self, part: str, size: int, shuffle: int) -> np.ndarray:
+        """The ``shuffle``-th order of one part, remembered as long as it is in use."""
+        remembered = self._orders
+        if (part, shuffle) not in remembered:
+            for key in [key for key in remembered if key[0] == part and key[1] < shuffle - 1]:
+                del remembered[key]
+            entropy = [self.seed, self.task, part == 'memory', shuffle]
+            remembered[part, shuffle] = np.random.default_rng(entropy).permutation(size)
+        return remembered[part, shuffle]

@@ -1,0 +1,84 @@
+"""Scanning masks: the values that each holds, by several processes, and whether the files have changed since."""
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from multiprocessing import get_context, parent_process
+from threading import Thread
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..errors import InputError
+from ..work_dir.files import digest
+from .masks import read_mask
+
+MASK_VALUES = 256
+FEW_MASKS = 64
+"""Below this, starting worker processes takes longer than the scan."""
+MANY_MASKS = 200
+"""From here on the scan takes long enough for a progress bar."""
+CHUNK = 32
+"""Masks that a worker scans between two reports."""
+def fingerprint_of(paths: Sequence[str]) -> str:
+    """Digest of the path, size and time of modification of each file.
+
+    Raises:
+        InputError: a file is missing or out of reach.
+    """
+    try:
+        states = np.array([(state.st_size, state.st_mtime_ns) for state in map(os.stat, paths)], dtype=np.int64)
+    except OSError as error:
+        raise InputError(f'mask {error.filename} is missing or out of reach ({error.strerror}); restore it or remove '
+                         'it from the image list') from error
+
+    @cache  # masks are many, their folders few
+    def absolute(folder: str) -> str:
+        return os.path.join(os.path.abspath(folder), '')
+
+    names = [absolute(path[:(cut := path.rfind('/') + 1)]) + path[cut:] for path in paths]
+    return digest(os.fsencode('\0'.join(names)) + states.tobytes())
+
+
+def scan_masks(paths: Sequence[str], workers: int) -> np.ndarray:
+    """Scan all masks, behind a progress bar if there are many: uint8 (num_images, 32)."""
+    chunks = [paths[start:start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    found = [np.zeros((0, MASK_VALUES // 8), dtype=np.uint8)]
+    # Refreshed here, not by a thread: worker processes are forked meanwhile.
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True,
+                  disable=len(paths) < MANY_MASKS) as progress:
+        bar = progress.add_task('Scanning masks', total=len(paths))
+        for bits in _scan_chunks(chunks, workers if len(paths) >= FEW_MASKS else 1):
+            found.append(bits)
+            progress.update(bar, advance=len(bits), refresh=True)
+    return np.concatenate(found)
+
+
+def _scan_chunks(chunks: Sequence[Sequence[str]], workers: int) -> Iterator[np.ndarray]:
+    """Scan chunks in order, in this process if ``workers`` is below 2; the first error in that order ends it."""
+    if workers < 2:
+        yield from map(_scan_chunk, chunks)
+        return
+    try:
+        with ProcessPoolExecutor(min(workers, len(chunks)), get_context('fork'), _end_with_parent) as pool:
+            yield from pool.map(_scan_chunk, chunks)
+    except BrokenProcessPool as error:
+        raise InputError('a process that scans masks was killed, most often for lack of memory; free some, then run '
+                         'again') from error
+
+
+def _end_with_parent() -> None:
+    """Let a worker process end with the one that started it: were that killed, it would wait for work for ever."""
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+    Thread(target=watch, daemon=True).start()
+
+
+def _scan_chunk(paths: Sequence[str]) -> np.ndarray:
+    """Values of some masks, packed: uint8 (num_paths, 32)."""
+    counts = np.stack([np.bincount(read_mask(path).ravel(), minlength=MASK_VALUES) for path in paths])
+    return np.packbits(counts > 0, axis=1)

@@ -1,0 +1,4 @@
+"""The embedded data set."""
+from .dataset import ShapesDataset
+
+__all__ = ['ShapesDataset']

@@ -1,0 +1,93 @@
+"""Any mmseg data set as the source of a task: its images, its class names, and what its mask values mean."""
+import os
+from pathlib import Path
+
+import numpy as np
+from mmseg.registry import DATASETS
+from torch.utils.data import Dataset
+
+from ..errors import InputError
+from ..scenario import BACKGROUND, IGNORE, MAX_CLASSES, Scenario
+from ..work_dir.files import digest
+
+NO_CLASS = -1
+def build_source(config: dict, test_mode: bool) -> Dataset:
+    """Build an mmseg data set to read names and paths from.
+
+    Raises:
+        InputError: its folder or image list is missing, or it holds no image.
+    """
+    root = config.get('data_root') or ''
+    empty = f'{config["type"]} in {root!r} holds no image; put the data there (see "Data" in README.md)'
+    _check_list(config)
+    try:
+        source = DATASETS.build({**config, 'test_mode': test_mode})
+    except (FileNotFoundError, NotADirectoryError, AssertionError) as error:
+        raise InputError(f'{config["type"]} cannot be loaded from {root!r}: {str(error).splitlines()[0]}; put the data '
+                         'there (see "Data" in README.md) or set data_root') from error
+    except ValueError as error:
+        # An empty image list makes mmengine concatenate nothing.
+        raise error if isinstance(error, InputError) else InputError(empty) from error
+    if not len(source):
+        raise InputError(empty)
+    return source
+
+
+def _check_list(config: dict) -> None:
+    """Refuse an image list that mmseg would misread: a folder, which it takes for no list, or other bytes than text."""
+    if not config.get('ann_file'):
+        return
+    path = Path(config.get('data_root') or '', config['ann_file'])
+    try:
+        path.read_text(encoding='utf-8')
+    except FileNotFoundError:
+        return  # told with the data root
+    except (OSError, ValueError) as error:
+        fault = getattr(error, 'strerror', None) or 'it is not UTF-8 text'
+        raise InputError(f'image list {path} cannot be read ({fault}); give a text file with a name a line') from error
+
+
+def has_background(source: Dataset) -> bool:
+    """Whether the data set counts background among its classes."""
+    return source.metainfo['classes'][0] == 'background'
+
+
+def class_names(source: Dataset) -> tuple[str, ...]:
+    """Names of the classes, background left out."""
+    return tuple(source.metainfo['classes'][has_background(source):])
+
+
+def label_table(source: Dataset, scenario: Scenario) -> np.ndarray:
+    """Table from mask value to label.
+
+    Mask values pass through the data set's own ``reduce_zero_label`` and ``label_map`` as in mmseg, except that a zero
+    label reduced away is background here, not ignored: it stands for pixels of no class.
+
+    Returns:
+        int16 (256,): a label, IGNORE, or :data:`NO_CLASS`.
+    """
+    if scenario.num_classes > MAX_CLASSES:
+        raise InputError(f'8-bit masks hold at most {MAX_CLASSES} classes, but the data set has {scenario.num_classes}')
+    first = 1 if source.reduce_zero_label else 0
+    class_of = {v: v - first for v in range(first, IGNORE)}
+    if source.label_map:
+        class_of = {v: source.label_map.get(c, c) for v, c in class_of.items()}
+    offset = 0 if has_background(source) else 1
+    label_of = {class_id: label for label, class_id in enumerate(scenario.order, start=1)}
+    label_of[0] = BACKGROUND
+    table = np.full(256, NO_CLASS, dtype=np.int16)
+    for value, class_id in class_of.items():
+        table[value] = IGNORE if class_id == IGNORE else label_of.get(class_id + offset, NO_CLASS)
+    if first:
+        table[0] = BACKGROUND
+    table[IGNORE] = IGNORE
+    return table
+
+
+def index_file(folder: str | None, source: Dataset) -> Path:
+    """Where the class index of a data set is cached: below ``folder``, by default beside its masks."""
+    masks = Path(source.data_prefix['seg_map_path'])
+    listing = Path(source.ann_file).stem if source.ann_file else 'all'
+    # Folders of training and test masks may share a name, and so may lists.
+    place = digest(f'{os.path.abspath(masks)}\0{source.ann_file}'.encode())[:8]
+    return Path(folder or masks.parent) / f'class_index_{masks.name}_{listing}_{place}.npz'

@@ -1,0 +1,112 @@
+"""Checkpoints inside a task: saved now and then, and gone on from."""
+import os
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import barrier, is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+
+from ..errors import InputError
+from ..work_dir.layout import CHECKPOINT, PREVIOUS, WEIGHTS
+from ..work_dir.weights import load_state, save_state
+from .processes import bare
+from .resume import rename_stale
+from .task_hook import ORIGIN, refuse_not_finite
+
+
+@HOOKS.register_module()
+class CheckpointResumeHook(Hook):
+    """Saves the state of training now and then, and goes on from it when the task is started again.
+
+    Nothing random needs saving: order, augmentations and dropout are functions of seed, task and iteration.
+
+    Args:
+        interval: epochs, or iterations, between two checkpoints; the task's end needs none, as its weights are saved.
+        by_epoch: whether ``interval`` counts epochs.
+
+    Raises:
+        InputError: ``interval`` is no whole number of at least 1, or ``by_epoch`` no bool.
+    """
+
+    # After the schedulers' hook: a checkpoint must hold the learning rate of the next iteration.
+    priority = 'VERY_LOW'
+
+    def __init__(self, interval: int = 5, by_epoch: bool = True) -> None:
+        if type(interval) is not int or interval < 1:
+            raise InputError(f'checkpoint.interval is {interval!r}; it is a number of epochs or iterations, at least 1')
+        if type(by_epoch) is not bool:
+            raise InputError(f'checkpoint.by_epoch is {by_epoch!r}; it is True or False')
+        self.interval = interval
+        self.by_epoch = by_epoch
+
+    def before_train(self, runner: Runner) -> None:
+        """Go on from the last checkpoint, if there is one."""
+        paths = (Path(runner.work_dir) / name for name in (CHECKPOINT, PREVIOUS))
+        path = next((path for path in paths if path.exists()), None)
+        if path:
+            state = load_state(path)
+            if state.get(ORIGIN) != runner.message_hub.get_info(ORIGIN):
+                barrier()  # until all processes have read it
+                if is_main_process():
+                    rename_stale(path.parent, (CHECKPOINT, PREVIOUS), f'{path.parent.name} was begun from other '
+                                  'weights of the task before, or on other images')
+                return
+            try:
+                self._restore(runner, state)
+            except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+                raise InputError(f'{path} is no checkpoint of this task; delete it and run again with '
+                                 '--resume') from error
+
+    def _restore(self, runner: Runner, state: dict[str, Any]) -> None:
+        """Put the runner where the checkpoint was taken."""
+        bare(runner.model).load_state_dict(state['state_dict'])
+        runner.optim_wrapper.load_state_dict(state['optimizer'])
+        for scheduler, saved in zip(runner.param_schedulers, state['param_schedulers'], strict=True):
+            scheduler.load_state_dict(saved)
+        loop = runner.train_loop
+        loop._iter = state['iter']
+        loop._epoch, done = divmod(state['iter'], len(loop.dataloader))
+        loop.dataloader.batch_sampler.first_iteration = done
+        loop.dataloader.batch_sampler.sampler.set_epoch(loop._epoch)
+        runner.optim_wrapper.initialize_count_status(runner.model, loop.iter, loop.max_iters)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
+                         outputs: dict | None = None) -> None:
+        """Save inside an epoch; at its end some schedulers have yet to move."""
+        done = runner.iter + 1
+        if done % len(runner.train_dataloader):
+            self._save(runner, done)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Save at the end of an epoch."""
+        self._save(runner, runner.iter)
+
+    def _save(self, runner: Runner, done: int) -> None:
+        """Save after ``done`` iterations if the interval ends there, but not at the end of the task."""
+        interval = self.interval * (len(runner.train_dataloader) if self.by_epoch else 1)
+        # Gradients that wait for others to be added are not saved: the next whole update is.
+        counts = runner.optim_wrapper._accumulative_counts
+        if done % counts or done // interval == (done - counts) // interval or done >= runner.max_iters:
+            return
+        state = {
+            'state_dict': bare(runner.model).state_dict(),
+            'optimizer': runner.optim_wrapper.state_dict(),
+            'param_schedulers': [scheduler.state_dict() for scheduler in runner.param_schedulers],
+            'iter': done,
+            ORIGIN: runner.message_hub.get_info(ORIGIN),
+        }
+        refuse_not_finite(state, runner, done)
+        if not is_main_process():
+            return
+        path = Path(runner.work_dir) / CHECKPOINT
+        if path.exists():
+            os.replace(path, path.with_name(PREVIOUS))
+        save_state(path, state)
+
+    def after_run(self, runner: Runner) -> None:
+        """Drop the checkpoints of a learned task: its weights are written."""
+        if is_main_process() and (Path(runner.work_dir) / WEIGHTS).exists():
+            for name in (CHECKPOINT, PREVIOUS):
+                (Path(runner.work_dir) / name).unlink(missing_ok=True)

@@ -1,0 +1,164 @@
+"""Features of a frozen trunk, computed once and kept: in memory, or in a file mapped into it."""
+import logging
+import os
+import tempfile
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.logging import print_log
+from torch import Tensor
+
+from ..errors import InputError
+from ..machine import free_disk, free_memory, processes_here
+
+LOCATIONS = ('memory', 'disk')
+DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16, 'float32': torch.float32}
+ALIGNMENT = 64
+# Bytes of one file of location 'disk': a small data set takes no more than it needs.
+FILE_SIZE = 1 << 28
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is kept of one image in one view.
+
+    Args:
+        features: (channels, h, w), in the cache's dtype.
+        labels: uint8 (H, W), finished labels.
+        info: what else its user needs.
+    """
+
+    features: Tensor
+    labels: Tensor
+    info: Any = None
+
+
+def check_cache(views: int = 1, dtype: str = 'float16', location: str = 'memory', limit: float | None = None) -> None:
+    """Check the values of a config's ``feature_cache``.
+
+    Args:
+        views: augmentations of each image, at least 1.
+        dtype: of the kept features: 'float16', 'bfloat16' or 'float32'.
+        location: 'memory' or 'disk'.
+        limit: gigabytes (10^9 bytes) of this process; None: its share of half of what is free.
+
+    Raises:
+        InputError: a value is none of these.
+    """
+    if type(views) is not int or views < 1:
+        raise InputError(f'feature_cache.views is {views!r}; it is a number of augmentations per image, at least 1')
+    if location not in LOCATIONS:
+        raise InputError(f'feature_cache.location is {location!r}; choose one of {", ".join(LOCATIONS)}')
+    if dtype not in DTYPES:
+        raise InputError(f'feature_cache.dtype is {dtype!r}; choose one of {", ".join(DTYPES)}')
+    if limit is not None and (type(limit) not in (int, float) or not 0 <= limit < float('inf')):
+        raise InputError(f'feature_cache.limit is {limit!r}; it is a number of gigabytes, or None for half of what is '
+                         'free')
+
+
+class FeatureCache:
+    """Features and labels by key, as many as fit.
+
+    Args:
+        dtype: 'float16', 'bfloat16' or 'float32'. Features are rounded to it on every use, the first one included, so
+            that results do not depend on what is cached.
+        location: 'memory', or 'disk', nameless files, gone with :meth:`close` or with the process.
+        limit: gigabytes (10^9 bytes) that the features of this process may take; None: its share of half of the free
+            memory or disk.
+        folder: where the files of location 'disk' lie.
+        taken: bytes of the limit that another cache of this process has taken.
+    """
+
+    def __init__(self, dtype: str = 'float16', location: str = 'memory', limit: float | None = None,
+                 folder: str | Path = '.', taken: int = 0) -> None:
+        check_cache(dtype=dtype, location=location, limit=limit)
+        self.dtype = DTYPES[dtype]
+        self.folder = Path(folder) if location == 'disk' else None
+        whole = int(limit * 1e9) if limit is not None else (self._free_bytes() + taken) // 2
+        self.limit = max(0, whole - taken)
+        self.used = 0
+        self.full = False
+        self._entries: dict[Hashable, Entry] = {}
+        self._space = torch.empty(0, dtype=torch.uint8)
+
+    def _free_bytes(self) -> int:
+        """This process's share of what is free where the cache lies; a disk may be that of several machines."""
+        return free_disk(self.folder) // get_world_size() if self.folder else free_memory() // processes_here()
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._entries
+
+    def __getitem__(self, key: Hashable) -> Entry:
+        return self._entries[key]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def rounded(self, features: Tensor) -> Tensor:
+        """Float32 features as they come back from the cache."""
+        return features.to(self.dtype).float()
+
+    def put(self, key: Hashable, features: Tensor, labels: Tensor, info: Any = None) -> None:
+        """Keep features (channels, h, w) and uint8 labels (H, W) under a key, if they fit."""
+        if self.full or key in self._entries:
+            return
+        try:
+            kept = [self._keep(features.detach().to(self.dtype)), self._keep(labels)]
+        except (MemoryError, RuntimeError, OSError) as error:
+            self.full = True
+            reason = f' ({error.strerror})' if isinstance(error, OSError) else ''
+            print_log(f'the feature cache is full{reason}: {len(self)} views in {self.used / 1e9:.2f} GB are kept, all '
+                      'others are computed at every use; a larger feature_cache.limit, or more room, would be faster',
+                      logger='current', level=logging.WARNING)
+            return
+        self._entries[key] = Entry(*kept, info)
+
+    def copied(self, features: Tensor, labels: Tensor) -> Entry:
+        """Features (channels, h, w) and uint8 labels (H, W) as :meth:`put` keeps them, but for the caller to hold."""
+        return Entry(_copied(features.detach().to(self.dtype)), _copied(labels))
+
+    def _keep(self, tensor: Tensor) -> Tensor:
+        """A copy of a tensor on the CPU, aligned; a :class:`MemoryError` if it is beyond the limit."""
+        exact = tensor.numel() * tensor.element_size()
+        size = -(-exact // ALIGNMENT) * ALIGNMENT
+        # What is left of the last file, if it is too little, stays unused.
+        used = self.used + (len(self._space) if size > len(self._space) else 0)
+        if used + size > self.limit:
+            raise MemoryError
+        if self.folder:
+            if size > len(self._space):
+                self._space = self._map_file(max(size, min(FILE_SIZE, self.limit - used)))
+            place, self._space = self._space[:exact], self._space[size:]
+            kept = place.view(tensor.dtype).view(tensor.shape).copy_(tensor)
+        else:
+            kept = _copied(tensor)
+        self.used = used + size
+        return kept
+
+    def _map_file(self, size: int) -> Tensor:
+        """Map a file; its bytes are reserved, as a full disk would otherwise kill the process later."""
+        # What is mapped lives on without a name; one that a kill leaves is removed as any other temporary file.
+        with tempfile.NamedTemporaryFile(dir=self.folder, prefix='.features_', suffix=f'.{os.getpid()}.tmp') as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+            return torch.from_file(file.name, shared=True, size=size, dtype=torch.uint8)
+
+    def close(self) -> None:
+        """Forget everything and give its room back."""
+        self._entries.clear()
+        self.used = 0
+        self._space = self._space[:0].clone()
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """A contiguous copy on the CPU, which keeps no larger tensor alive."""
+    return tensor.to('cpu', copy=True, memory_format=torch.contiguous_format)
+
+
+def stacked(entries: Sequence[Entry], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Float32 features (B, channels, h, w) and uint8 labels (B, H, W) of entries of one size, on a device."""
+    features = torch.stack([entry.features for entry in entries]).to(device, non_blocking=True).float()
+    return features, torch.stack([entry.labels for entry in entries]).to(device, non_blocking=True)

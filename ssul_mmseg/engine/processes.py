@@ -1,0 +1,67 @@
+"""Several processes: work that one does for all, the model without its wrapper, a lock that keeps a second run out."""
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from ..errors import InputError
+
+T = TypeVar('T')
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The model without its distributed wrapper."""
+    return model.module if is_model_wrapper(model) else model
+
+
+@contextlib.contextmanager
+def locked(work_dir: str) -> Iterator[None]:
+    """Keep a second run out of a work dir.
+
+    The lock is gone with its process, also where that was killed: unlike that of ``flock``, no worker inherits it.
+    """
+    try:
+        os.makedirs(work_dir, exist_ok=True)
+        lock = os.open(Path(work_dir) / '.lock', os.O_CREAT | os.O_WRONLY)
+    except OSError as error:
+        raise InputError(f'work dir {work_dir} cannot be written ({error.strerror}); choose another '
+                         '--work-dir') from error
+    try:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f'another run is at work in {work_dir}; wait for it, or choose another '
+                             '--work-dir') from error
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def on_main_process_only(manager: Callable[[], contextlib.AbstractContextManager]) -> Iterator[None]:
+    """Enter a context on the main process; if that fails, all processes raise its error."""
+    with contextlib.ExitStack() as stack:
+        on_main_process(lambda: stack.enter_context(manager()))
+        yield
+
+
+def on_main_process(work: Callable[[], T]) -> T:
+    """Do something on the main process alone; its result, or its :class:`InputError`, reaches all processes."""
+    outcome: list = [None, None]
+    if is_main_process():
+        try:
+            outcome[0] = work()
+        except InputError as error:
+            outcome[1] = str(error)
+    broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        error = InputError(outcome[1])
+        error.told = not is_main_process()
+        raise error
+    return outcome[0]

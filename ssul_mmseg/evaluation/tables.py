@@ -1,0 +1,146 @@
+"""Results as Markdown tables. Every function returns text; printing is the caller's."""
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+
+from ..work_dir.results import COLUMNS
+
+SHOWN_CLASSES = 3
+CLASSES_PER_ROW = 4
+FORGETTING = 'Forgetting: points lost since a class was learned, the mean over the old classes; negative is a gain.'
+BACKGROUND_ALONE = 'Base{} is of background alone: the test masks show no base class.'
+
+
+def number(value: float | None) -> str:
+    """A percentage with the paper's two decimals; n/a where there is none."""
+    # Adding 0 after rounding turns a negative zero into zero.
+    return 'n/a' if value is None else f'{round(value, 2) + 0.0:.2f}'
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], text: Collection[int] = (0, )) -> str:
+    """A Markdown table with aligned columns.
+
+    Args:
+        header: names of the columns.
+        rows: as many cells each.
+        text: indices of the columns that hold text, aligned left; numbers are aligned right.
+    """
+    lines = [[cell.replace('|', r'\|') for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        return '| ' + ' | '.join(f'{cell:<{width}}' if i in text else f'{cell:>{width}}'
+                                 for i, (cell, width) in enumerate(zip(cells, widths, strict=True))) + ' |'
+
+    rule = '|' + '|'.join('-' * (width + 2) if i in text else '-' * (width + 1) + ':'
+                          for i, width in enumerate(widths)) + '|'
+    return '\n'.join([line(lines[0]), rule, *map(line, lines[1:])])
+
+
+def class_list(names: Sequence[str]) -> str:
+    """Names of a task's classes, the many shortened."""
+    if len(names) <= SHOWN_CLASSES:
+        return ', '.join(names)
+    return f'{", ".join(names[:SHOWN_CLASSES])} and {len(names) - SHOWN_CLASSES} more'
+
+
+def scenario_table(results: dict) -> str:
+    """One run: a row per task in the paper's columns, then the IoU of every class after the last.
+
+    Args:
+        results: a results document of ``report.collect``.
+
+    Returns:
+        Markdown; mIoU and IoU in percent, forgetting in percentage points, n/a where there is none.
+    """
+    header = ('task', 'classes', 'images', 'memory', *COLUMNS, 'forgetting', 'minutes')
+    rows = [(str(task['task']), class_list(task['classes']), str(task['num_images']), str(task['memory']),
+             *(number(task['mIoU'][column]) for column in COLUMNS), number(task['forgetting']),
+             number(task['seconds'] / 60)) for task in results['tasks']]
+    parts = [f'{_title(results)}: mIoU in percent', table(header, rows, text=(0, 1)), FORGETTING]
+    alone = [str(task['task']) for task in results['tasks']
+             if _background_alone(task['mIoU'], task['mIoU_no_background'])]
+    if alone:
+        parts.append(BACKGROUND_ALONE.format(f' of task{"s" * (len(alone) > 1)} {", ".join(alone)}'))
+    if results['tasks']:
+        last = results['tasks'][-1]
+        parts += [f'IoU in percent after task {last["task"]}:', iou_table(last['IoU'])]
+    return '\n\n'.join(parts) + '\n'
+
+
+def task_table(results: dict, task: int, metrics: Mapping) -> str:
+    """One task's evaluation: the paper's columns, then the IoU of every class.
+
+    Args:
+        results: a results document of ``report.collect``, of which only what it says of the run counts.
+        task: index of the task.
+        metrics: of ``IncrementalIoUMetric``, in percent.
+
+    Returns:
+        Markdown; mIoU and IoU in percent, forgetting in percentage points, n/a where there is none.
+    """
+    means = {column: metrics[f'mIoU_{column}'] for column in COLUMNS}
+    row = [*map(number, means.values()), number(metrics['forgetting'])]
+    parts = [f'{_title(results)}, task {task}: mIoU in percent', table((*COLUMNS, 'forgetting'), [row], text=()),
+             FORGETTING]
+    if _background_alone(means, {'base': metrics['mIoU_base_no_background']}):
+        parts.append(BACKGROUND_ALONE.format(''))
+    return '\n\n'.join([*parts, 'IoU in percent:', iou_table(metrics['IoU'])]) + '\n'
+
+
+def _title(results: Mapping) -> str:
+    """Method, data, scenario and seed of a run."""
+    return (f'{results["method"]} on {results["dataset"]} {results["scenario"]}, {results["setting"]}, '
+            f'seed {results["seed"]}')
+
+
+def _background_alone(means: Mapping[str, float | None], without: Mapping[str, float | None]) -> bool:
+    """Whether a base column holds the IoU of nothing but background, by the means with and without background."""
+    return means['base'] is not None and without['base'] is None
+
+
+def iou_table(iou: Mapping[str, float | None]) -> str:
+    """IoU of every class in the order of learning, several classes a row.
+
+    Args:
+        iou: percent by class name.
+    """
+    cells = [cell for name, value in iou.items() for cell in (name, number(value))]
+    width = 2 * min(CLASSES_PER_ROW, len(iou))
+    rows = [cells[i:i + width] for i in range(0, len(cells), width)]
+    rows[-1] += [''] * (width - len(rows[-1]))
+    return table(('class', 'IoU') * (width // 2), rows, text=range(0, width, 2))
+
+
+def comparison_table(rows: Sequence[dict]) -> str:
+    """Methods side by side: mean and, over several seeds, sample standard deviation.
+
+    Args:
+        rows: each with ``method``, ``runs`` (mIoU by column after the last task, one per seed) and, where the paper
+            has such a row, ``paper`` ([base, new, all]).
+
+    Returns:
+        Markdown; everything in percent.
+    """
+    has_paper = any(row.get('paper') for row in rows)
+    header = ('method', *COLUMNS, 'seeds', *(f'{column} (paper)' for column in COLUMNS if has_paper))
+    body = []
+    for row in rows:
+        paper = [number(value) for value in row.get('paper') or [None] * 3] if has_paper else []
+        body.append((row['method'], *(spread([run[column] for run in row['runs']]) for column in COLUMNS),
+                     str(len(row['runs'])), *paper))
+    return table(header, body) + '\n'
+
+
+def spread(values: Sequence[float | None]) -> str:
+    r"""Mean ± sample standard deviation, :math:`s = \sqrt{\sum_i (x_i - \bar x)^2 / (n - 1)}`.
+
+    Args:
+        values: one per seed, in percent; None where there is none.
+
+    Returns:
+        Two decimals; of one value the value alone, of none n/a.
+    """
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return number(known[0] if known else None)
+    return f'{statistics.mean(known):.2f} ± {statistics.stdev(known):.2f}'

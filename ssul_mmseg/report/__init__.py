@@ -1,1 +1,0 @@
-"""Result files and what is made of them."""

@@ -1,0 +1,86 @@
+"""Files that survive a crash: written whole or not at all, and recognised when they are not."""
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import InputError
+
+
+def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
+    """Write a file under a temporary name, flush it to disk and rename it into place.
+
+    Whoever reads ``path`` sees the old content or the whole content, never a part.
+
+    Args:
+        path: the file to write; its folder is made where it is missing.
+        write: called with the open binary file.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written to; ``path`` is left as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, 'wb') as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise InputError(f'cannot write {path} ({error.strerror or error}); what was there before is untouched: '
+                         'free space or choose another folder, then run again with --resume') from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove what processes that were killed while writing have left in a folder to which no other writes."""
+    for path in Path(folder).glob('.*.*[0-9].tmp'):
+        path.unlink()
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write human-readable JSON atomically; NaN, which JSON lacks, must be ``None`` already."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + '\n')
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: the file is missing, torn, or no JSON.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding='utf-8'))
+        json.dumps(content, ensure_ascii=False).encode()  # JSON can hold halves of characters, which nothing can write
+        return content
+    except OSError as error:
+        raise InputError(f'cannot read {path} ({error.strerror or error})') from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f'{path} is not whole JSON ({error}); delete it and run again') from error
+
+
+def digest(content: bytes) -> str:
+    """A short checksum (BLAKE2b, 128 bits, hexadecimal)."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

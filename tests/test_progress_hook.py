@@ -1,0 +1,86 @@
+"""The line that shows how far a run is."""
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ssul_mmseg.engine import progress_hook
+from ssul_mmseg.engine.progress_hook import ProgressHook, duration
+
+HALF, FULL = '[############------------]', '[########################]'
+
+
+@pytest.mark.parametrize('seconds, text', [(0, '0:00'), (59.6, '1:00'), (61, '1:01'), (3599.6, '1:00:00'),
+                                           (7325, '2:02:05'), (360_000, '100:00:00')])
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = SimpleNamespace(time=100.)
+    monkeypatch.setattr(progress_hook.time, 'monotonic', lambda: now.time)
+    return now
+
+
+def runner(done, total=10):
+    return SimpleNamespace(iter=done, max_iters=total, epoch=done // 5, max_epochs=total // 5,
+                           test_dataloader=[None] * 2)
+
+
+def iterate(hook, done, loss=.5):
+    hook.after_train_iter(runner(done), done, outputs=dict(loss=torch.tensor(loss)))
+
+
+def test_first_and_last_line_and_one_per_interval(clock, capsys):
+    hook = ProgressHook(1, 3, ['cat', 'dog', 'cow', 'hen'], interval=20)
+    clock.time += 1000  # loading the data is no training
+    hook.before_train(runner(0))
+    for done in range(10):
+        clock.time += 10
+        iterate(hook, done)
+    hook.after_test_iter(runner(10), 0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == ('task 1/2 (cat, dog, cow and 1 more) [##----------------------]  10%  epoch 1/2  loss 0.5000  '
+                        '1:30 to go')
+    assert lines[-1].endswith(f'{FULL} 100%  epoch 2/2  loss 0.5000  0:00 to go')
+    assert len(lines) == 6  # iterations 1, 3, 5, 7, 9 and the last
+
+
+def test_time_to_go_counts_what_this_process_has_done(clock, capsys):
+    hook = ProgressHook(0, 1, ['cat', 'dog', 'cow'])
+    hook.before_train(runner(6))
+    clock.time += 10
+    hook.after_train_iter(runner(6), 6, outputs=dict(loss=1.))
+    line = capsys.readouterr().err
+    assert line.startswith('task 0/0 (cat, dog, cow) [') and line.endswith(' 70%  epoch 2/2  loss 1.0000  0:30 to go\n')
+
+
+def test_a_terminal_shows_one_line_that_is_drawn_again(clock, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
+    hook = ProgressHook(0, 1, ['cat'])
+    hook.before_train(runner(0))
+    clock.time += 3
+    # The second comes too soon after the first, the last too soon after the third.
+    for done, pause in ((4, .1), (5, .2), (7, .1), (9, 0)):
+        iterate(hook, done)
+        clock.time += pause
+    for batch in range(2):
+        hook.after_test_iter(runner(10), batch)
+    assert capsys.readouterr().err.split('\r\033[K') == [
+        '', f'task 0/0 (cat) {HALF}  50%  epoch 1/2  loss 0.5000  0:03 to go',
+        'task 0/0 (cat) [###################-----]  80%  epoch 2/2  loss 0.5000  0:01 to go',
+        f'task 0/0 (cat) {FULL} 100%  epoch 2/2  loss 0.5000  0:00 to go\n',
+        'task 0/0 (cat) evaluation 1/2 batches', 'task 0/0 (cat) evaluation 2/2 batches\n']
+
+
+@pytest.mark.parametrize('live', [False, True])
+def test_one_process_of_many_shows_it(clock, capsys, monkeypatch, live):
+    monkeypatch.setattr(progress_hook, 'is_main_process', lambda: False)
+    monkeypatch.setattr(sys.stderr, 'isatty', lambda: live)
+    hook = ProgressHook(0, 1, ['cat'])
+    hook.before_train(runner(0))
+    iterate(hook, 9)
+    hook.after_test_iter(runner(10), 1)
+    assert capsys.readouterr().err == ''

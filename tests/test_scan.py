@@ -1,0 +1,84 @@
+import os
+import time
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mask_files import held
+
+from ssul_mmseg.datasets import scan
+from ssul_mmseg.datasets.class_index import ClassIndex
+from ssul_mmseg.errors import InputError
+
+
+def test_workers_agree(many_masks, tmp_path, capsys):
+    one, two, default = (ClassIndex.load(many_masks, tmp_path / f'{name}.npz', workers)
+                         for name, workers in (('one', 1), ('two', 2), ('default', None)))
+    assert held(one) == [sorted({0, i}) for i in range(250)]
+    np.testing.assert_array_equal(one.bits, two.bits)
+    np.testing.assert_array_equal(one.bits, default.bits)
+    assert capsys.readouterr().out == ''
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_first_unreadable_mask_is_named(many_masks, tmp_path, workers):
+    for i in (249, 240, 103, 101, 199):
+        with open(many_masks[i], 'wb') as file:
+            file.write(b'no image')
+    for _ in range(3):
+        with pytest.raises(InputError, match=r'101\.png'):
+            ClassIndex.load(many_masks, tmp_path / 'index.npz', workers)
+    assert not (tmp_path / 'index.npz').exists()
+
+
+def test_error_cancels_what_is_left(tmp_path, monkeypatch):
+    paths = [str(tmp_path / f'{i}.png') for i in range(40)]
+    for path in paths:
+        open(path, 'wb').close()
+    monkeypatch.setattr(scan, 'CHUNK', 1)
+    monkeypatch.setattr(scan, 'FEW_MASKS', 1)
+    monkeypatch.setattr(scan, 'read_mask', _note_or_fail)
+    with pytest.raises(InputError, match=r'0\.png'):
+        ClassIndex.load(paths, tmp_path / 'index.npz', workers=2)
+    assert len(list(tmp_path.glob('*.read'))) < 20
+
+
+def _note_or_fail(path):
+    """Fail at the first mask, else leave a trace and take a while."""
+    if path.endswith(os.sep + '0.png'):
+        raise InputError(f'mask {path} is damaged')
+    open(path + '.read', 'wb').close()
+    time.sleep(0.05)
+    return np.zeros((1, 1), dtype=np.uint8)
+
+
+def test_killed_worker_is_told(many_masks, tmp_path, monkeypatch):
+    monkeypatch.setattr(scan, 'read_mask', lambda path: os._exit(1))
+    with pytest.raises(InputError, match='was killed'):
+        ClassIndex.load(many_masks, tmp_path / 'index.npz', workers=2)
+
+
+def test_first_missing_mask_is_named(masks, tmp_path):
+    os.remove(masks[3])
+    os.remove(masks[1])
+    with pytest.raises(InputError, match=r'1\.png is missing'):
+        ClassIndex.load(masks, tmp_path / 'index.npz')
+
+
+def test_workers_end_with_a_killed_scan(many_masks, tmp_path, monkeypatch):
+    def hanging(path):
+        (tmp_path / f'worker_{os.getpid()}').touch()
+        time.sleep(60)
+    monkeypatch.setattr(scan, 'read_mask', hanging)
+    process = get_context('fork').Process(target=ClassIndex.load, args=(many_masks, tmp_path / 'index.npz', 2))
+    process.start()
+    deadline = time.monotonic() + 30
+    while len(workers := list(tmp_path.glob('worker_*'))) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(.01)
+    process.kill()
+    process.join()
+    while any(Path('/proc', worker.name.removeprefix('worker_')).exists() for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(.01)

@@ -1,0 +1,100 @@
+"""A whole incremental task, from measured iterations: with cached features, without, and in the plain formulation."""
+from collections.abc import Hashable, Sequence
+from types import SimpleNamespace
+
+import torch
+
+from ssul_mmseg.datasets.samplers import ReplayBatchSampler
+from ssul_mmseg.engine.feature_cache import FeatureCache, stacked
+from ssul_mmseg.engine.groups import due_groups, group_size
+from ssul_mmseg.methods.ssul import SSUL
+
+from .measure import Updater, interleaved
+from .networks import Batch, random_batch, started_ssul
+from .reference import build_reference, fast_loss, fast_targets
+from .settings import SETTINGS, Options
+
+SETTING = 'voc_15-1_task1'
+IMAGES = 487
+"""Training images of VOC's class 16 (potted plant), overlapped."""
+EPOCHS = 50
+BATCH_SIZE = 32
+VIEWS = 5
+
+
+def visits(images: int, epochs: int, batch_size: int, views: int) -> tuple[int, int, int]:
+    """How many images a task without memory passes through the network, batch by batch as in training.
+
+    Args:
+        images: of the task.
+        epochs: of the task.
+        batch_size: images per iteration.
+        views: augmentations per image.
+
+    Returns:
+        All visits, first visits (in their view), passes of the trunk with a cache that holds everything.
+    """
+    epoch = SimpleNamespace(dataset=SimpleNamespace(num_new=images, num_exemplars=0), epoch=0)
+    sampler = ReplayBatchSampler(epoch, batch_size, views=views)
+    kept: set[Hashable] = set()
+    total = passes = 0
+    for epoch.epoch in range(epochs):
+        batches = list(sampler)
+        passes += group_size(sampler) * sum(map(len, due_groups(batches, kept, group_size(sampler))))
+        kept.update(key for batch in batches for key in batch)
+        total += sum(map(len, batches))
+    return total, len(kept), passes
+
+
+@torch.no_grad()
+def fill(model: SSUL, batch: Batch, cache: FeatureCache, keys: Sequence[int]) -> None:
+    """Keep features and finished labels of images that are not cached, as ``FeatureCacheTrainLoop`` does."""
+    features = model.trunk(batch.inputs)
+    labels = model.decode_head.to_labels(fast_targets(model, features, batch))
+    for key, *part in zip(keys, features, labels, strict=True):
+        cache.put(key, *part)
+
+
+def measure_task(options: Options) -> dict:
+    """Seconds of a task of VOC, computed from those of its kinds of iteration."""
+    setting, batch = SETTINGS[SETTING], random_batch(options)
+    size, keys = options.scale.batch, range(options.scale.batch)
+    model = started_ssul(options, setting.classes_per_task, setting.survivors, batch)
+    update, device = Updater(model, options), batch.inputs.device
+    plain = {same: build_reference(options, setting.classes_per_task, same) for same in (False, True)}
+    updates = {same: Updater(reference.network, options) for same, reference in plain.items()}
+    cache = FeatureCache()
+
+    def first_visit() -> None:
+        # A cache of its own: what it holds already it would not keep again.
+        with update.autocast():
+            fill(model, batch, FeatureCache(limit=1), keys)
+
+    def cached() -> None:
+        features, labels = stacked([cache[key] for key in keys], device)
+        update(lambda: model(features, labels, mode='features')['loss_bce'])
+
+    with update.autocast():
+        fill(model, batch, cache, keys)
+    variants = {
+        'uncached': lambda: update(lambda: fast_loss(model, batch)),
+        'first_visit': first_visit,
+        'cached': cached,
+        'reference': lambda: updates[False](lambda: plain[False].loss(batch)),
+        'reference_same_network': lambda: updates[True](lambda: plain[True].loss(batch)),
+    }
+    seconds = interleaved(variants, options, f'task {SETTING}')
+    total, first, passes = visits(IMAGES, EPOCHS, BATCH_SIZE, VIEWS)
+    per_image = {name: found['median'] / size for name, found in seconds.items()}
+    task = {name: total * per_image[name] for name in ('uncached', 'reference', 'reference_same_network')}
+    task['cached'] = passes * per_image['first_visit'] + total * per_image['cached']
+    return {SETTING: {
+        'images': IMAGES, 'epochs': EPOCHS, 'batch_size': BATCH_SIZE, 'views': VIEWS,
+        'visits': total, 'first_visits': first, 'trunk_passes': passes, 'measured_batch_size': size,
+        'seconds_per_iteration': seconds,
+        'seconds_per_task': task,
+        'speedup_cached': task['reference'] / task['cached'],
+        'speedup_uncached': task['reference'] / task['uncached'],
+        'speedup_cached_same_network': task['reference_same_network'] / task['cached'],
+        'speedup_uncached_same_network': task['reference_same_network'] / task['uncached'],
+    }}
