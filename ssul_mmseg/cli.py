@@ -4,13 +4,15 @@ PyTorch and mmseg are imported by the functions that need them: ``--help`` and t
 in a fraction of a second.
 """
 import argparse
+import ast
+import contextlib
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import InputError
@@ -22,20 +24,63 @@ LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
 class Options(argparse.Action):
-    """KEY=VALUE arguments with mmengine's values; one without '=' is an error."""
+    """KEY=VALUE arguments, gathered in a dict; see :func:`parse_value`."""
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Sequence[str],
-                 option_string: str | None = None) -> None:
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
+                 values: str | Sequence[Any] | None, option_string: str | None = None) -> None:
         """Parse the values into a dict."""
-        for value in values:
-            if '=' not in value:
-                parser.error(f'{option_string} {value} has no value; give KEY=VALUE')
-        from mmengine.config import DictAction
-        try:
-            DictAction.__call__(self, parser, namespace, values, option_string)
-        except (ValueError, AssertionError, RecursionError) as error:
-            parser.error(f'{option_string} has a value that cannot be read ({error}); write lists as [1,2], and text '
-                         'without brackets and commas')
+        options = dict(getattr(namespace, self.dest) or {})
+        for argument in values or ():
+            key, equals, text = argument.partition('=')
+            if not equals:
+                parser.error(f'{option_string} {argument} has no value; give KEY=VALUE')
+            try:
+                options[key] = parse_value(text)
+            except ValueError as error:
+                parser.error(f'{option_string} {argument} cannot be read ({error}); write lists as [1,2], and text '
+                             'with such characters in quotes of its own')
+        setattr(namespace, self.dest, options)
+
+
+def parse_value(text: str) -> Any:
+    """Turn the text of an option into a value: numbers, True, False, None, [lists], (tuples); else the text as it is.
+
+    Text keeps its spaces and commas; only all of a value may stand in quotes, which are taken off. In a list, names
+    need no quotes and spaces around an item do not count. Numbers may be listed without brackets.
+
+    Raises:
+        ValueError: brackets or quotes do not close.
+    """
+    for read in (int, float, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            value = read(text)
+            return list(value) if isinstance(value, tuple) and not text.strip().startswith('(') else value
+    if text.lower() in ('true', 'false'):
+        return text.lower() == 'true'
+    for start, end, kind in (('[', ']', list), ('(', ')', tuple)):
+        if text.startswith(start):
+            if not text.endswith(end) or len(text) > 10_000:
+                raise ValueError(f'a list that begins with {start} ends with {end}')
+            return kind(parse_value(item.strip()) for item in _items(text[1:-1]))
+    return text
+
+
+def _items(text: str) -> list[str]:
+    """Cut the inside of a list at the commas that stand in no brackets or quotes of their own."""
+    items, depth, quote = [''], 0, ''
+    for character in text:
+        if quote:
+            quote = '' if character == quote else quote
+        elif character in '"\'':
+            quote = character
+        depth += (character in '([') - (character in ')]')
+        if character == ',' and not depth and not quote:
+            items.append('')
+        else:
+            items[-1] += character
+    if depth or quote:
+        raise ValueError('a bracket or a quote does not close')
+    return items if text.strip() else []
 
 
 class Parser(argparse.ArgumentParser):

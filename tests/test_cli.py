@@ -2,16 +2,13 @@
 import os
 import runpy
 import signal
-import socket
 import subprocess
 import sys
 
 import pytest
-import torch.distributed
 from tiny import ROOT
 
 from ssul_mmseg import __version__, cli
-from ssul_mmseg.engine import launch
 from ssul_mmseg.errors import InputError
 
 CONFIG = 'configs/ssul/voc_15-1.py'
@@ -121,43 +118,6 @@ def test_other_errors_keep_their_traceback():
         cli.run(raising(ZeroDivisionError()))
 
 
-GROUP = """
-import os
-import socket
-import torch
-from ssul_mmseg import cli
-from ssul_mmseg.engine import launch
-from ssul_mmseg.errors import InputError
-
-def main(argv):
-    launch.start_processes('pytorch')
-    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1))
-    model.itself = model
-    assert threads()
-    if {fails}:
-        raise InputError('no')
-
-def threads():
-    names = [open(f'/proc/self/task/{{task}}/comm').read() for task in os.listdir('/proc/self/task')]
-    return [name for name in names if 'gloo' in name]
-
-with socket.socket() as free:
-    free.bind(('127.0.0.1', 0))
-    os.environ.update(RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free.getsockname()[1]))
-try:
-    cli.run(main)
-finally:
-    print('left', threads())
-"""
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason='the threads of gloo')
-@pytest.mark.parametrize('fails', [False, True])
-def test_no_thread_of_the_process_group_outlives_a_tool(fails):
-    done = tool('-c', GROUP.format(fails=fails))
-    assert (done.returncode, done.stdout) == (2 if fails else 0, 'left []\n'), done.stderr
-
-
 def parsed(*arguments):
     parser = cli.Parser()
     parser.add_argument('config')
@@ -171,58 +131,6 @@ def test_a_config_with_its_options_its_place_and_its_launcher():
     assert (cfg.model.tau, cfg.work_dir, cfg.launcher, os.environ['LOCAL_RANK']) == (.25, 'here', 'none', '3')
     cli.configure(parsed('--local_rank', '4'))
     assert os.environ['LOCAL_RANK'] == '3'  # what torchrun has set holds
-
-
-def test_each_process_of_a_launcher_has_a_place_on_its_machine(monkeypatch):
-    monkeypatch.setattr(launch, 'start_processes', lambda launcher: None)
-    monkeypatch.setenv('OMPI_COMM_WORLD_LOCAL_RANK', '2')
-    monkeypatch.setenv('SLURM_LOCALID', '5')
-    for launcher, place in (('mpi', '2'), ('slurm', '5'), ('none', '0')):
-        cli.configure(parsed('--launcher', launcher))
-        assert os.environ.pop('LOCAL_RANK') == place
-
-
-def test_one_process_of_a_launcher_tells_a_fault_and_so_does_each_that_none_started(monkeypatch):
-    monkeypatch.setenv('SLURM_PROCID', '1')  # as in a sweep: srun python tools/train.py --seed $SLURM_PROCID
-    for launcher, told in (('slurm', True), ('none', False)):
-        with pytest.raises(InputError, match='no config') as error:
-            arguments = parsed('--launcher', launcher)
-            arguments.config = 'nowhere.py'
-            cli.configure(arguments)
-        assert error.value.told == told
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason='NCCL needs what each launcher sets')
-@pytest.mark.parametrize('launcher, rank, size', [('pytorch', 'RANK', 'WORLD_SIZE'),
-                                                  ('slurm', 'SLURM_PROCID', 'SLURM_NTASKS'),
-                                                  ('mpi', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE')])
-def test_processes_are_joined_once_and_parted_at_the_end(monkeypatch, launcher, rank, size):
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    for name, value in {rank: 0, size: 1, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port}.items():
-        monkeypatch.setenv(name, str(value))
-
-    def main(argv):
-        cfg = cli.configure(parsed('--launcher', launcher))
-        assert cfg.launcher == launcher and torch.distributed.get_backend() == 'gloo'
-        launch.start_processes(launcher)
-    cli.run(main)
-    assert not torch.distributed.is_initialized()
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason='NCCL needs what each launcher sets')
-def test_a_launcher_that_did_not_start_the_process_is_told(monkeypatch):
-    for name in ('MASTER_ADDR', 'MASTER_PORT'):
-        monkeypatch.delenv(name, raising=False)
-    for launcher, variable in (('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID'), ('mpi', 'OMPI_COMM_WORLD_RANK')):
-        with pytest.raises(InputError, match=f'--launcher is {launcher}, but {variable} is not set'):
-            launch.start_processes(launcher)
-    monkeypatch.setenv('SLURM_PROCID', '0')
-    monkeypatch.setenv('SLURM_NTASKS', '1')
-    monkeypatch.setenv('RANK', '')  # set here, so that it is as it was afterwards
-    with pytest.raises(InputError, match='MASTER_ADDR'):
-        launch.start_processes('slurm')
 
 
 def test_an_option_without_a_value_is_told(capsys):
@@ -245,3 +153,26 @@ def test_the_work_dir_is_the_commands_or_the_configs_or_that_of_its_name(tmp_pat
 def test_work_dirs_of_methods_differ():
     assert cli.default_work_dir('configs/ssul/voc_15-1.py') == 'work_dirs/ssul/voc_15-1'
     assert cli.default_work_dir('configs/joint/voc_15-1.py') == 'work_dirs/joint/voc_15-1'
+
+
+@pytest.mark.parametrize(('text', 'value'), [
+    ('/data/voc 2012', '/data/voc 2012'), (' a  b ', ' a  b '), ('/a,b', '/a,b'), ("'a b'", 'a b'), ('', ''),
+    ("men's shoe", "men's shoe"), ('0.5', 0.5), ('1e-4', 1e-4), ('7', 7), ('-1', -1), ('True', True), ('false', False),
+    ('None', None), ('[1,2]', [1, 2]), ('1,2', [1, 2]), ('(32,32)', (32, 32)), ('[a b, c]', ['a b', 'c']), ('[]', []),
+    ('[[1,2],[x, "y, z"]]', [[1, 2], ['x', 'y, z']]), ('[VOC,2]', ['VOC', 2]), ('a=b', 'a=b')])
+def test_values_arrive_as_they_are_given(text, value):
+    found = cli.parse_value(text)
+    assert found == value and type(found) is type(value)
+
+
+def test_spaces_of_a_value_reach_the_config():
+    cfg = cli.configure(parsed('--cfg-options', 'data_root=/data/voc 2012', 'method=my method'))
+    assert cfg.data_root == '/data/voc 2012' and cfg.method == 'my method'
+
+
+@pytest.mark.parametrize('text', ['[1', '(a, b', '[a, (b]', '["a]'])
+def test_a_list_that_does_not_end_is_one_sentence(text, capsys):
+    with pytest.raises(SystemExit) as end:
+        parsed('--cfg-options', f'model.tau={text}')
+    message = capsys.readouterr().err
+    assert end.value.code == 2 and message.count('\n') == 1 and f'model.tau={text} cannot be read' in message

@@ -7,9 +7,9 @@ import runpy
 import shlex
 
 import pytest
-from mmengine.config import DictAction
 from tiny import ROOT
 
+from ssul_mmseg.cli import parse_value
 from ssul_mmseg.options import read_config
 
 DOCUMENTS = [*ROOT.glob('*.md'), *ROOT.glob('docs/*.md')]
@@ -53,7 +53,7 @@ def test_options_exist():
     assert len(OPTIONS) > 15
     for option in OPTIONS:
         key, value = option.split('=', 1)
-        read_config(str(ROOT / 'configs/ssul/voc_15-1_m.py'), {key: DictAction._parse_iterable(value)})
+        read_config(str(ROOT / 'configs/ssul/voc_15-1_m.py'), {key: parse_value(value)})
 
 
 @pytest.mark.parametrize('command', COMMANDS)
