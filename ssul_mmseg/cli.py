@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,7 @@ from .errors import InputError
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+TRACEBACK = '--traceback'
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
@@ -94,6 +96,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, description: str | None = None, prog: str | None = None) -> None:
         super().__init__(prog, description=description)
         self.add_argument('--version', action='version', version=f'ssul_mmseg {__version__}')
+        self.add_argument(TRACEBACK, action='store_true', help='show where in the code an error comes from')
 
     def error(self, message: str) -> None:
         """End the program."""
@@ -124,7 +127,7 @@ def configure(args: argparse.Namespace) -> 'Config':
     try:
         cfg = read_config(args.config, args.cfg_options)
     except InputError as error:
-        error.told = not first_of(args.launcher)  # all processes read the same config
+        error.reported = not first_of(args.launcher)  # all processes read the same config
         raise
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
     cfg.launcher = args.launcher
@@ -139,7 +142,9 @@ def run(main: Callable[[Sequence[str] | None], None], resume_command: Callable[[
     try:
         main(None)
     except InputError as error:
-        code = _fail('' if error.told else f'error: {error.sentence}', 2)
+        if TRACEBACK in sys.argv:
+            traceback.print_exc()
+        code = _fail('' if error.reported else f'error: {error.sentence}', 2)
     except KeyboardInterrupt:
         hint = f'; go on with: {resume_command()}' if resume_command else ''
         code = _fail(f'stopped{hint}' if _is_main_process() else '', 130)

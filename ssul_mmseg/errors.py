@@ -13,8 +13,8 @@ class InputError(ValueError):
     The command-line tools print the sentence and end with exit code 2; a traceback would only hide it.
     """
 
-    told = False
-    """Whether another process has told it."""
+    reported = False
+    """Whether another process has reported it."""
 
     @property
     def sentence(self) -> str:
@@ -28,7 +28,7 @@ class InputError(ValueError):
 
 
 @contextlib.contextmanager
-def machine_faults_told(folder: str | Path) -> Iterator[None]:
+def machine_faults(folder: str | Path) -> Iterator[None]:
     """Turn faults of the machine (disk, memory, a killed worker) into errors of one sentence.
 
     Args:

@@ -21,13 +21,13 @@ from .errors import InputError
 from .scenario import Scenario
 
 # Keys of a scenario's config beside those of mmengine's Runner.
-OWN_KEYS = ('dataset_name', 'data_root', 'method', 'saliency', 'scenario', 'memory', 'incremental', 'checkpoint',
-            'feature_cache')
+OWN_KEYS = ('dataset_name', 'data_root', 'method', 'saliency', 'crop_size', 'test_size', 'scenario', 'memory',
+            'incremental', 'checkpoint', 'feature_cache')
 # Keys that mmengine's Runner reads from the whole config, beside its arguments.
 RUNNER_KEYS = ('compile', 'model_wrapper_cfg', 'sync_bn', 'find_unused_parameters', 'activation_checkpointing',
                'efficient_conv_bn_eval')
 READ_KEYS = sorted({*OWN_KEYS, *RUNNER_KEYS, *inspect.signature(Runner.__init__).parameters} - {'self', 'cfg'})
-NEEDED_KEYS = ('scenario', 'model', 'train_dataloader', 'test_dataloader', 'dataset_name', 'method')
+NEEDED_KEYS = ('scenario', 'model', 'train_dataloader', 'test_dataloader', 'dataset_name', 'saliency', 'crop_size')
 # Groups that can be left out.
 OPTIONAL_PARTS = ('memory', 'feature_cache')
 # Numbers that mmengine and PyTorch use unseen: key, whether it is whole, and the least that it may be.
@@ -47,7 +47,7 @@ LOG_PROCESSOR = set(inspect.signature(LogProcessor.__init__).parameters) - {'sel
 OWN_PARTS = {
     'train_dataloader': LOADER,
     'test_dataloader': LOADER,
-    'scenario': {*(field.name for field in fields(Scenario)), 'setting'},
+    'scenario': {field.name for field in fields(Scenario)},
     'memory': {'size', 'selection', 'labels'},
     'feature_cache': {'views', 'dtype', 'location', 'limit'},
     'optim_wrapper': {'constructor', 'paramwise_cfg'},
@@ -62,16 +62,18 @@ DECIDED = {
     r'launcher': '--launcher',
     r'experiment_name': '--work-dir',
     r'train_dataloader\.dataset\.setting': 'scenario.setting',
-    r'train_dataloader\.dataset\.memory': 'memory.size',
-    r'train_dataloader\.dataset\.memory_labels': 'memory.labels',
+    r'train_dataloader\.dataset\.(exemplars|memory)': 'memory.size',
+    r'train_dataloader\.dataset\.(exemplar|memory)_labels': 'memory.labels',
     r'train_dataloader\.dataset\.pipeline\.\d+\.saliency': 'saliency',
+    r'train_dataloader\.dataset\.pipeline\.\d+\.crop_size': 'crop_size',
+    r'test_dataloader\.dataset\.pipeline\.\d+\.size': 'test_size',
     r'train_dataloader\.batch_sampler\.views': 'feature_cache.views',
+    r'(train|test)_cfg\.feature_cache(\..*)?': 'feature_cache',
     r'((train|test)_dataloader\.dataset|test_evaluator)\.scenario': 'scenario',
     r'((train|test)_dataloader\.(dataset|batch_sampler)|test_evaluator)\.task': '--tasks',
     r'(train|test)_dataloader\.dataset\.(index_cache|test_mode)': None,
     r'(train|test)_dataloader\.sampler': None,
-    r'test_evaluator\.learned_iou': None,
-    r'model\.decode_head\.classes_per_task': 'scenario.name',
+    r'model\.(decode|auxiliary)_head\.(\d+\.)?(classes_per_task|num_classes)': 'scenario.name',
     r'incremental\.(scenario|memory|method|dataset_name|data_root|work_dir|randomness|checkpoint)':
         "the key without 'incremental.', for all tasks",
 }
@@ -113,8 +115,9 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
 def _check_values(cfg: Config) -> None:
     """Refuse values of another type or range than their key has, where nothing else would tell it in a sentence."""
     for key in ('method', 'dataset_name'):
-        if not isinstance(cfg[key], str) or not cfg[key]:
-            raise InputError(f'{key} is {cfg[key]!r}; it is a name for tables, such as {key}=mine')
+        name = cfg.get(key, cfg.model.type)
+        if not isinstance(name, str) or not name:
+            raise InputError(f'{key} is {name!r}; it is a name for tables, such as {key}=mine')
     values = {key: value for key, value, _ in _values(cfg.to_dict())}
     for key, (whole, least) in NUMBERS.items():
         for place in (key, f'incremental.{key}'):

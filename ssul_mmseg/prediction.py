@@ -13,10 +13,9 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
-from torch import nn
 
 from .datasets.transforms import LoadImage
-from .engine.runner import config_faults_told
+from .engine.config_faults import config_faults
 from .engine.task_config import network_config
 from .errors import InputError
 from .scenario import BACKGROUND, UNKNOWN
@@ -88,12 +87,13 @@ class Predictor:
 
     def __init__(self, cfg: Config, task: int) -> None:
         # Names and colours come with the weights: no data set is needed.
-        cfg = network_config(cfg, task)
+        with config_faults(cfg):
+            cfg = network_config(cfg, task)
+            self.model = MODELS.build(cfg.model)
         path = Path(cfg.work_dir) / WEIGHTS
-        weights, meta = read_weights(path, task)
-        self.classes, self.palette = ('background', *meta['classes']), meta['palette']
-        self.model = _network(cfg)
-        fill(self.model, weights, path, cfg.filename)
+        learned = read_weights(path, task)
+        self.classes, self.palette = ('background', *learned.classes), learned.palette
+        fill(self.model, learned.state_dict, path, cfg.filename)
         self.model.to(get_device()).eval()
         self.load = LoadImage()
         self.prepare = Compose([transform for transform in cfg.test_dataloader.dataset.pipeline
@@ -113,12 +113,6 @@ class Predictor:
         labels = sample.pred_sem_seg.data[0].cpu().numpy()
         labels[labels == UNKNOWN] = BACKGROUND
         return Prediction(str(image), pixels, labels, self.classes, self.palette)
-
-
-@config_faults_told
-def _network(cfg: Config) -> nn.Module:
-    """The network of a task's config."""
-    return MODELS.build(cfg.model)
 
 
 def output_files(images: Sequence[str], out: str) -> list[tuple[Path, Path]]:

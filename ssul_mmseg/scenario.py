@@ -31,15 +31,19 @@ class Scenario:
         num_classes: classes of the data set, background not counted.
         order: ids (1..num_classes) of the data set's classes in the order of learning; default: as they are.
         joint: learn all classes in one task (the upper bound); base and new stay those of ``name``.
+        setting: which images a task sees and which classes its masks show, see :meth:`labelled` and ``TaskDataset``:
+            'overlapped', 'disjoint' or 'sequential'.
 
     Raises:
-        InputError: the name does not fit the number of classes, or the order is not a permutation.
+        InputError: the name does not fit the number of classes, the order is not a permutation, or there is no such
+            setting.
     """
 
     name: str
     num_classes: int
     order: Iterable[int] | None = None
     joint: bool = False
+    setting: str = 'overlapped'
 
     def __post_init__(self) -> None:
         match = re.fullmatch(r'([1-9]\d{0,5})-([1-9]\d{0,5})', str(self.name))
@@ -49,6 +53,8 @@ class Scenario:
             raise InputError(f'scenario.num_classes is {self.num_classes!r}; it is a number of classes, 1 to 999999')
         if type(self.joint) is not bool:
             raise InputError(f'scenario.joint is {self.joint!r}; it is True or False')
+        if self.setting not in SETTINGS:
+            raise InputError(f'scenario.setting is {self.setting!r}; choose one of {", ".join(SETTINGS)}')
         base, increment = int(match[1]), int(match[2])
         new = self.num_classes - base
         if new < 0:
@@ -99,9 +105,9 @@ class Scenario:
         """The number of classes of each task up to and including ``task``."""
         return tuple(len(labels) for labels in self.tasks[:task + 1])
 
-    def labelled(self, task: int, setting: str) -> range:
+    def labelled(self, task: int) -> range:
         """Labels that the masks of ``task`` show: the new classes; in the sequential setting the old ones too."""
-        return self.seen(task) if check_setting(setting) == 'sequential' else self.tasks[task]
+        return self.seen(task) if self.setting == 'sequential' else self.tasks[task]
 
     def check_task(self, task: int) -> int:
         """Return ``task`` if the scenario has it, else raise :class:`InputError`."""
@@ -109,13 +115,6 @@ class Scenario:
             raise InputError(f'scenario {self.name!r} has the tasks 0 to {len(self.tasks) - 1}, but '
                              f'task {task} was asked for')
         return task
-
-
-def check_setting(setting: str) -> str:
-    """Return ``setting`` if it is one of :data:`SETTINGS`, else raise :class:`InputError`."""
-    if setting not in SETTINGS:
-        raise InputError(f'scenario.setting is {setting!r}; choose one of {", ".join(SETTINGS)}')
-    return setting
 
 
 def _plain(number: object) -> object:

@@ -50,7 +50,7 @@ def test_the_reference_and_the_fast_formulation_give_the_same_update(classes):
     with torch.no_grad():  # as after some training: background and unknown are no longer the old ones
         for name in ('background', 'unknown'):
             model.decode_head.classifiers[name][-1].weight.add_(.3)
-    targets = fast_targets(model, model.trunk(batch.inputs), batch)
+    targets = fast_targets(model, model.batch_of(batch.inputs, batch.labels), batch)
     valid = targets != IGNORED
     assert torch.equal(targets[valid], plain.targets(batch)[valid])
     pseudo = (targets >= 1) & (targets <= sum(classes[:-1]))

@@ -1,11 +1,9 @@
 from types import SimpleNamespace
 
 import pytest
-import torch
-from mmengine.logging import MessageHub
+from tiny import tiny_model
 
 from ssul_mmseg.engine.checkpoint_hook import CheckpointResumeHook
-from ssul_mmseg.engine.task_hook import ORIGIN
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.work_dir.weights import load_state
 
@@ -15,11 +13,11 @@ from ssul_mmseg.work_dir.weights import load_state
 def test_an_interval_that_cuts_an_update_in_two_waits_for_its_second_half(counts, interval, saved, tmp_path):
     found = []
     runner = SimpleNamespace(
-        work_dir=str(tmp_path), model=torch.nn.Linear(1, 1), max_iters=14, param_schedulers=[], train_dataloader=[0],
-        message_hub=MessageHub.get_instance('interval'), iter=0,
+        work_dir=str(tmp_path), model=tiny_model([2]), max_iters=14, param_schedulers=[], train_dataloader=[0],
+        iter=0,
         optim_wrapper=SimpleNamespace(_accumulative_counts=counts, state_dict=dict))
-    runner.message_hub.update_info(ORIGIN, {})
     hook = CheckpointResumeHook(interval, by_epoch=False)
+    hook._origin = {}
     for done in range(1, 15):
         hook._save(runner, done)
         path = tmp_path / 'checkpoint.pth'

@@ -5,7 +5,7 @@ from mmengine.config import Config
 from mmseg.registry import MODELS
 from tiny import ROOT, voc_tree
 
-from ssul_mmseg.engine.scenario_loop import method_name
+from ssul_mmseg.engine.run import Run
 from ssul_mmseg.options import read_config
 from ssul_mmseg.scenario import Scenario
 
@@ -21,13 +21,18 @@ def test_there_are_configs():
         assert {f'ssul/ade_{scenario}.py', f'ssul/ade_{scenario}_m.py'} <= set(NAMES)
 
 
+def name_of(cfg):
+    cfg.work_dir = 'nowhere'
+    return Run(cfg).name
+
+
 @pytest.mark.parametrize('path', CONFIGS, ids=NAMES)
 def test_config_is_short_shallow_and_of_its_name(path):
     assert len(path.read_text().splitlines()) <= 15
     assert depth(path) <= 3
     cfg = read_config(str(path))
     assert cfg.scenario.name in path.stem
-    assert ('_m' in path.stem) == ('memory' in cfg) == method_name(cfg).endswith('-M')
+    assert ('_m' in path.stem) == ('memory' in cfg) == name_of(cfg).endswith('-M')
     if path.stem.startswith(('voc', 'ade')):
         assert cfg.train_dataloader.batch_size == (32 if path.stem.startswith('voc') else 24)
         assert cfg.train_cfg.max_epochs == (50 if path.stem.startswith('voc') else 60)
@@ -37,7 +42,7 @@ def test_config_is_short_shallow_and_of_its_name(path):
 @pytest.mark.parametrize('path', CONFIGS, ids=NAMES)
 def test_model_of_every_task_builds(path):
     cfg = read_config(str(path))
-    scenario = Scenario(**{k: v for k, v in cfg.scenario.items() if k != 'setting'})
+    scenario = Scenario(**cfg.scenario)
     for task in {0, len(scenario.tasks) - 1}:
         cfg.model.decode_head.classes_per_task = scenario.classes_per_task(task)
         model = MODELS.build(cfg.model)

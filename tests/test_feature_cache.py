@@ -4,33 +4,33 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssul_mmseg.engine.feature_cache import FeatureCache, stacked
+from ssul_mmseg.engine.feature_cache import FeatureCache, stack
 from ssul_mmseg.errors import InputError
 
 
 def view(seed):
     torch.manual_seed(seed)
-    return torch.randn(4, 3, 5), torch.randint(0, 256, (9, 7), dtype=torch.uint8)
+    return [torch.randn(4, 3, 5)], torch.randint(0, 256, (9, 7), dtype=torch.uint8)
 
 
-@pytest.mark.parametrize('location', ['memory', 'disk'])
+@pytest.mark.parametrize('location', ['ram', 'disk'])
 @pytest.mark.parametrize('dtype', ['float16', 'bfloat16', 'float32'])
 def test_what_comes_back_is_what_was_put(tmp_path, location, dtype):
     cache = FeatureCache(dtype, location, limit=.001, folder=tmp_path)
     for seed in range(5):
         cache.put(('image', seed), *view(seed), info=seed)
     assert len(cache) == 5 and ('image', 3) in cache and ('image', 9) not in cache
-    features, labels = stacked([cache['image', seed] for seed in range(5)], torch.device('cpu'))
+    (features, ), labels = stack([cache['image', seed] for seed in range(5)], torch.device('cpu'))
     for seed in range(5):
-        expected, expected_labels = view(seed)
-        assert torch.equal(features[seed], cache.rounded(expected)) and torch.equal(labels[seed], expected_labels)
+        (expected, ), expected_labels = view(seed)
+        assert torch.equal(features[seed], cache.round_off(expected)) and torch.equal(labels[seed], expected_labels)
         torch.testing.assert_close(features[seed], expected, rtol=1e-2, atol=1e-2)
         assert cache['image', seed].info == seed
     cache.close()
     assert not list(tmp_path.iterdir()) and len(cache) == 0
 
 
-@pytest.mark.parametrize('location', ['memory', 'disk'])
+@pytest.mark.parametrize('location', ['ram', 'disk'])
 def test_a_small_limit_keeps_what_fits_and_says_so(tmp_path, location, monkeypatch):
     messages = []
     monkeypatch.setattr('ssul_mmseg.engine.feature_cache.print_log', lambda message, **_: messages.append(message))
@@ -41,16 +41,16 @@ def test_a_small_limit_keeps_what_fits_and_says_so(tmp_path, location, monkeypat
     assert len(cache) == 2 and cache.used <= cache.limit
     assert len(messages) == 1 and '2 views' in messages[0]
     for seed in range(2):
-        assert torch.equal(cache[seed].features.float(), cache.rounded(view(seed)[0]))
+        assert torch.equal(cache[seed].features[0].float(), cache.round_off(view(seed)[0][0]))
 
 
 def test_what_is_kept_does_not_change_with_its_source():
     cache = FeatureCache(limit=.001)
-    features, labels = view(0)
-    cache.put(0, features, labels)
+    (features, ), labels = view(0)
+    cache.put(0, [features], labels)
     labels.zero_()
     features.zero_()
-    assert torch.equal(cache[0].labels, view(0)[1]) and cache[0].features.any()
+    assert torch.equal(cache[0].labels, view(0)[1]) and cache[0].features[0].any()
 
 
 def test_a_full_disk_means_no_cache(tmp_path, monkeypatch):
@@ -75,7 +75,7 @@ def test_files_are_made_as_they_are_needed_and_never_beyond_the_limit(tmp_path, 
         cache.put(seed, *view(seed))
     assert len(cache) == kept and len(sizes) == files and sum(sizes) <= cache.limit
     for seed in range(kept):
-        assert torch.equal(cache[seed].features.float(), cache.rounded(view(seed)[0]))
+        assert torch.equal(cache[seed].features[0].float(), cache.round_off(view(seed)[0][0]))
         assert torch.equal(cache[seed].labels, view(seed)[1])
 
 

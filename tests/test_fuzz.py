@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.extra.numpy import arrays
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
-from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper, PolyLR
 from mmseg.datasets import PascalVOCDataset
 from mmseg.registry import DATASETS, MODELS
@@ -33,13 +32,15 @@ from ssul_mmseg.datasets.source import label_table
 from ssul_mmseg.datasets.transforms import LabelAugmentation, LoadImage, LoadLabels
 from ssul_mmseg.engine.checkpoint_hook import CheckpointResumeHook
 from ssul_mmseg.engine.resume import check_same_run
+from ssul_mmseg.engine.run import Run
 from ssul_mmseg.engine.runner import task_runner
 from ssul_mmseg.engine.scenario_loop import run_scenario, write_results
-from ssul_mmseg.engine.task_config import learned_iou, task_config
-from ssul_mmseg.engine.task_hook import ORIGIN
+from ssul_mmseg.engine.task_config import task_config
+from ssul_mmseg.engine.weights_hook import ORIGIN
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.evaluation.compare import compare
 from ssul_mmseg.evaluation.tables import scenario_table
+from ssul_mmseg.models.segmentors import OldTask
 from ssul_mmseg.options import read_config, set_options
 from ssul_mmseg.scenario import BACKGROUND, IGNORE, SETTINGS, UNKNOWN, Scenario
 from ssul_mmseg.work_dir.results import read_results, results_document, task_entry
@@ -139,8 +140,8 @@ def test_scenarios(folder, split, name, num_classes, order, chance, joint, task,
         order = chance.sample(range(1, split[1] + 1), split[1])
 
     def build():
-        scenario = Scenario(name, num_classes, order, joint)
-        return scenario, scenario.labelled(scenario.check_task(task), setting)
+        scenario = Scenario(name, num_classes, order, joint, setting)
+        return scenario, scenario.labelled(scenario.check_task(task))
     found = right_or_refused(build)
     if found:
         scenario, labelled = found
@@ -201,8 +202,8 @@ def masks(num_classes):
 def test_label_maps(folder, data, base, kind, chance, saliency, setting, colours, mode):
     num_classes = base + data.draw(st.integers(0, 3))
     order = chance.sample(range(1, num_classes + 1), num_classes)
-    scenario = Scenario(f'{base}-1', num_classes, order)
-    labelled = scenario.labelled(data.draw(st.integers(0, len(scenario.tasks) - 1)), setting)
+    scenario = Scenario(f'{base}-1', num_classes, order, setting=setting)
+    labelled = scenario.labelled(data.draw(st.integers(0, len(scenario.tasks) - 1)))
     mask = data.draw(masks(num_classes))
     salient = data.draw(arrays(np.uint8, mask.shape, elements=st.sampled_from([0, 0, 1, 255])))
     (folder / 'mask.png').write_bytes(png(mask, colours, mode))
@@ -334,11 +335,12 @@ def kept(state):
         return Path(folder, 'weights.pth').read_bytes()
 
 
-WEIGHTS = {'state_dict': dict(STATE), 'meta': {
+WEIGHTS = {'method_state': {}, 'state_dict': dict(STATE), 'meta': {
     'classes': ['a', 'b'], 'palette': [[0, 0, 0], [9, 0, 0], [0, 9, 0]], 'task': 0, 'digest': '', 'origin': {}}}
-MODEL, LATER_MODEL = torch.nn.BatchNorm2d(2), network([2, 1])
-CHECKPOINT = {'state_dict': dict(MODEL.state_dict()), 'optimizer': SGD(MODEL.parameters(), 1, .9).state_dict(),
-              'param_schedulers': [{'last_step': 3}], 'iter': 3, ORIGIN: {}}
+MODEL, LATER_MODEL = network([2]), network([2, 1])
+CHECKPOINT = {'state_dict': dict(MODEL.state_dict()), 'method_state': {},
+              'optimizer': SGD(MODEL.parameters(), 1, .9).state_dict(),
+              'param_schedulers': [{'last_step': 3}], 'iter': 3, ORIGIN: {'old weights': '', 'images': ''}}
 TENSORS = st.sampled_from([torch.tensor(7), torch.ones(2), torch.ones(2).double(), torch.ones(2).to_sparse()])
 
 
@@ -346,7 +348,7 @@ TENSORS = st.sampled_from([torch.tensor(7), torch.ones(2), torch.ones(2).double(
 def test_damaged_weights(folder, content):
     path = folder / 'weights.pth'
     path.write_bytes(content)
-    found = right_or_refused(lambda: load_weights(path, ['a', 'b'], 0)[0], str(path))
+    found = right_or_refused(lambda: load_weights(path, ['a', 'b'], 0).state_dict, str(path))
     assert found is None or all(torch.equal(found[key], value) for key, value in STATE.items())
 
 
@@ -355,7 +357,8 @@ def test_weights_of_something_else(folder, state):
     torch.save(state, folder / 'weights.pth')
 
     def start():
-        LATER_MODEL.start_task(load_weights(folder / 'weights.pth', ['a', 'b'], 0)[0])
+        learned = load_weights(folder / 'weights.pth', ['a', 'b'], 0)
+        LATER_MODEL.start_task(OldTask(learned.state_dict))
         return LATER_MODEL.state_dict()
     found = right_or_refused(start, 'weights')
     assert found is None or all(torch.equal(found[key], value) for key, value in state['state_dict'].items())
@@ -371,11 +374,10 @@ LOADER = DataLoader(Images(range(10)), batch_sampler=ReplayBatchSampler(DefaultS
 @fuzz(state=changed(CHECKPOINT, TENSORS | VALUE))
 def test_checkpoints_of_something_else(folder, state):
     torch.save(state, folder / 'checkpoint.pth')
-    hub = MessageHub.get_instance('fuzz')
-    hub.update_info(ORIGIN, {})
     optim_wrapper = OptimWrapper(SGD(MODEL.parameters(), 1, .9))
-    runner = SimpleNamespace(work_dir=str(folder), model=MODEL, optim_wrapper=optim_wrapper, message_hub=hub,
-                             param_schedulers=[PolyLR(optim_wrapper, end=9)],
+    runner = SimpleNamespace(work_dir=str(folder), model=MODEL, optim_wrapper=optim_wrapper,
+                             param_schedulers=[PolyLR(optim_wrapper, end=9)], old_digest='',
+                             train_dataloader=SimpleNamespace(dataset=SimpleNamespace(digest=lambda: '')),
                              train_loop=SimpleNamespace(dataloader=LOADER, iter=0, max_iters=9))
     went_on = right_or_refused(lambda: [CheckpointResumeHook().before_train(runner)], 'checkpoint.pth')
     if went_on and (folder / 'checkpoint.pth').exists():  # else it is of something else, and set aside
@@ -400,7 +402,7 @@ def test_records_of_runs(folder, content):
 METRICS = {**{f'mIoU_{column}': 50. for column in ('base', 'new', 'all', 'base_no_background', 'all_no_background')},
            'forgetting': None, 'forgetting_per_task': [], 'IoU': dict.fromkeys(VOC[:16], 9.)}
 ENTRY = task_entry(0, VOC[1:16], 24, 0, METRICS, 1.)
-RUN = results_document('a.py', 'VOC', Scenario('15-1', 15), 'overlapped', 'SSUL', 0, [ENTRY])
+RUN = results_document('a.py', 'VOC', Scenario('15-1', 15), 'SSUL', 0, [ENTRY])
 
 
 @fuzz(content=mostly(changed(ENTRY)))
@@ -411,11 +413,11 @@ def test_results_of_tasks(folder, content):
     cfg.work_dir = str(folder)
 
     def use():
-        return learned_iou(folder, Scenario('15-1', 20), 1, VOC), write_results(cfg)
+        return write_results(Run(cfg))
     found = right_or_refused(use, str(folder))
     if found:
-        assert found[0] == {name: content['IoU'][name] for name in VOC[1:16]} and found[1]['tasks'] == [content]
-        assert json.loads((folder / 'results.json').read_text()) == found[1]
+        assert found['tasks'] == [content]
+        assert json.loads((folder / 'results.json').read_text()) == found
 
 
 @fuzz(content=mostly(changed(RUN)))
@@ -444,7 +446,7 @@ def test_options(folder, key, value, task):
 
     def build():
         set_options(cfg, {key: value})
-        return task_runner(task_config(cfg, task))
+        return task_runner(Run(cfg), task_config(cfg, task), task)
     found = right_or_refused(build)
     if found and not isinstance(value, dict):
         place = functools.reduce(lambda part, name: part[int(name) if isinstance(part, list) else name],

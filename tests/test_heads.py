@@ -104,7 +104,7 @@ def test_loss_is_the_mean_over_valid_pixels_of_the_sum_over_learning_channels(al
     valid = (target != IGNORED).unsqueeze(1)
     for names, channels in ((model.names, range(7)), (['background', 'task_1', 'unknown'], [0, 4, 5, 6])):
         expected = (every[:, list(channels)] * valid).sum() / 6
-        torch.testing.assert_close(model.loss(features, target, names)['loss_bce'], expected)
+        torch.testing.assert_close(model.pixel_loss(features, target, names)['loss_bce'], expected)
 
 
 def test_features_are_dropped_in_training_only():
@@ -113,21 +113,21 @@ def test_features_are_dropped_in_training_only():
     plain = bare(dropout_ratio=0)
     plain.load_state_dict(model.state_dict())
     torch.manual_seed(1)
-    loss = model.train().loss(features, target, model.names)['loss_bce']
+    loss = model.train().pixel_loss(features, target, model.names)['loss_bce']
     torch.manual_seed(1)
-    assert loss == plain.loss(F.dropout2d(features, .5), target, plain.names)['loss_bce']
-    assert model.eval().loss(features, target, model.names) == plain.loss(features, target, plain.names)
+    assert loss == plain.pixel_loss(F.dropout2d(features, .5), target, plain.names)['loss_bce']
+    assert model.eval().pixel_loss(features, target, model.names) == plain.pixel_loss(features, target, plain.names)
 
 
 def test_the_loss_is_taken_in_full_precision():
     with torch.autocast('cpu', torch.bfloat16):
-        loss = HEAD.loss(torch.randn(1, 8, 3, 3), torch.zeros(1, 6, 6, dtype=torch.long), HEAD.names)['loss_bce']
+        loss = HEAD.pixel_loss(torch.randn(1, 8, 3, 3), torch.zeros(1, 6, 6, dtype=torch.long), HEAD.names)['loss_bce']
     assert loss.dtype == torch.float32
 
 
 def test_a_batch_without_a_valid_pixel_has_no_loss_and_no_gradient():
     model = head()
-    loss = model.loss(torch.randn(1, 8, 3, 3), torch.full((1, 4, 4), IGNORED), model.names)['loss_bce']
+    loss = model.pixel_loss(torch.randn(1, 8, 3, 3), torch.full((1, 4, 4), IGNORED), model.names)['loss_bce']
     loss.backward()
     assert loss == 0 and not model.classifiers['unknown'][-1].weight.grad.any()
 

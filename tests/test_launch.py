@@ -92,7 +92,7 @@ def test_one_process_of_a_launcher_tells_a_fault_and_so_does_each_that_none_star
             arguments = parsed('--launcher', launcher)
             arguments.config = 'nowhere.py'
             cli.configure(arguments)
-        assert error.value.told == told
+        assert error.value.reported == told
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='NCCL needs what each launcher sets')

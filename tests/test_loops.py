@@ -5,7 +5,8 @@ import torch
 from tiny import tiny_config, voc_tree
 
 from ssul_mmseg.engine import loops
-from ssul_mmseg.engine.feature_cache import FeatureCache
+from ssul_mmseg.engine.feature_cache import FeatureCache, TestFeatures
+from ssul_mmseg.engine.run import Run
 from ssul_mmseg.engine.scenario_loop import evaluate_task, run_scenario
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.models import IncrementalSegmentor
@@ -31,7 +32,6 @@ def run(tree, base, work_dir, **options):
     """Train task 1; returns its weights and its metrics."""
     work_dir.mkdir()
     (work_dir / 'task_0').symlink_to(base / 'task_0')
-    loops.test_features.close()
     cfg = tiny_config(tree, work_dir, 'configs/ssul/voc_15-1_m.py', **OPTIONS, **{'memory.size': 10}, **options)
     entry = run_scenario(cfg, range(1, 2))['tasks'][1]
     return load_state(work_dir / 'task_1/weights.pth')['state_dict'], entry['IoU']
@@ -61,13 +61,13 @@ def test_half_precision_changes_the_test_metrics_by_little(tree, base, tmp_path)
     run(tree, base, work_dir, feature_cache=dict(views=2))
     results = {}
     for dtype in ('float16', 'float32'):
-        loops.test_features.close()
         cfg = tiny_config(tree, work_dir, 'configs/ssul/voc_15-1_m.py', **OPTIONS, feature_cache=dict(dtype=dtype))
-        first, again = evaluate_task(cfg, 1), evaluate_task(cfg, 1)
+        learned = Run(cfg)
+        first, again = evaluate_task(learned, 1), evaluate_task(learned, 1)
         assert first == again  # the second is made from the cache
         results[dtype] = first['mIoU_all']
     cfg = tiny_config(tree, work_dir, 'configs/ssul/voc_15-1_m.py', **OPTIONS)
-    plain = evaluate_task(cfg, 1)['mIoU_all']
+    plain = evaluate_task(Run(cfg), 1)['mIoU_all']
     assert results['float32'] == pytest.approx(plain, abs=1e-6)
     assert results['float16'] == pytest.approx(plain, abs=.01)
 
@@ -76,17 +76,18 @@ def test_half_precision_changes_the_test_metrics_by_little(tree, base, tmp_path)
 def test_an_epoch_passes_what_it_lacks_and_less_than_a_group_more(tree, tmp_path, monkeypatch, other):
     """Thirteen images, batches of ten, half of them exemplars: each epoch leaves out three others of the thirteen."""
     passed, lacking, held = [], [], []
-    trunk, groups = IncrementalSegmentor.trunk, loops.due_groups
-    monkeypatch.setattr(IncrementalSegmentor, 'trunk', lambda self, x: (
-        passed[-1].append(len(x)) if self.training and self.task else None, trunk(self, x))[1])
+    maps, groups = IncrementalSegmentor.backbone_maps, loops.due_groups
+    monkeypatch.setattr(IncrementalSegmentor, 'backbone_maps', lambda self, x: (
+        passed[-1].append(len(x)) if self.training and self.task else None, maps(self, x))[1])
 
     def due_groups(batches, kept, size):
         lacking.append(len({key for batch in batches for key in batch if key not in kept}))
         passed.append([])
         return groups(batches, kept, size)
     monkeypatch.setattr(loops, 'due_groups', due_groups)
-    copied = FeatureCache.copied
-    monkeypatch.setattr(FeatureCache, 'copied', lambda *args: held.append(weakref.ref(entry := copied(*args))) or entry)
+    copy_out = FeatureCache.copy_out
+    monkeypatch.setattr(FeatureCache, 'copy_out',
+                        lambda *args: held.append(weakref.ref(entry := copy_out(*args))) or entry)
     options = {**OPTIONS, 'scenario.name': '15-5', 'memory.size': 10, 'train_dataloader.batch_size': 10}
     document = run_scenario(tiny_config(tree, tmp_path, 'configs/ssul/voc_15-1_m.py', **options,
                                         feature_cache=dict(views=2, **other)))
@@ -100,8 +101,8 @@ def test_an_epoch_passes_what_it_lacks_and_less_than_a_group_more(tree, tmp_path
 
 def test_images_pass_the_trunk_once(tree, base, tmp_path, monkeypatch):
     passed = []
-    trunk = IncrementalSegmentor.trunk
-    monkeypatch.setattr(IncrementalSegmentor, 'trunk', lambda self, x: passed.append(len(x)) or trunk(self, x))
+    maps = IncrementalSegmentor.backbone_maps
+    monkeypatch.setattr(IncrementalSegmentor, 'backbone_maps', lambda self, x: passed.append(len(x)) or maps(self, x))
     run(tree, base, tmp_path / 'a', feature_cache=dict(views=1))
     # One view each of the 4 images of D_1 and of 10 exemplars, of which some come twice in the epoch that caches them,
     # and 40 test images. Without the cache it would be 4 epochs x 2 batches x 4 images, and 40.
@@ -110,9 +111,9 @@ def test_images_pass_the_trunk_once(tree, base, tmp_path, monkeypatch):
 
 def test_test_images_pass_the_trunk_once_in_all_tasks(tree, base, tmp_path, monkeypatch):
     passed = []
-    trunk = IncrementalSegmentor.trunk
-    monkeypatch.setattr(IncrementalSegmentor, 'trunk', lambda self, x: (
-        None if self.training else passed.append(self.task), trunk(self, x))[1])
+    maps = IncrementalSegmentor.backbone_maps
+    monkeypatch.setattr(IncrementalSegmentor, 'backbone_maps', lambda self, x: (
+        None if self.training else passed.append(self.task), maps(self, x))[1])
     options = {**OPTIONS, 'scenario.name': '18-1', 'memory.size': 10, 'feature_cache': dict(views=1)}
     run_scenario(tiny_config(tree, tmp_path, 'configs/ssul/voc_15-1_m.py', **options))
     assert passed == [0] * 5  # five batches
@@ -122,7 +123,7 @@ def test_test_images_pass_the_trunk_once_in_all_tasks(tree, base, tmp_path, monk
 def test_where_the_trunk_goes_on_learning_or_no_task_follows_no_test_feature_is_kept(tree, tmp_path, monkeypatch,
                                                                                    options):
     kept = []
-    monkeypatch.setattr(loops.test_features, 'of', lambda *args, **_: kept.append(args))
+    monkeypatch.setattr(TestFeatures, 'of', lambda *args, **_: kept.append(args))
     options = {**OPTIONS, 'incremental.train_cfg.max_epochs': 1, 'feature_cache': dict(views=1), **options}
     assert run_scenario(tiny_config(tree, tmp_path, **options))['final']['all'] >= 0
     assert not kept
@@ -140,9 +141,9 @@ def test_training_and_test_features_share_the_limit(tree, base, tmp_path, monkey
 
 
 def test_another_trunk_drops_the_features():
-    store = loops._TestFeatures()
+    store = TestFeatures()
     first = store.of('a', limit=.001)
-    first.put(0, torch.zeros(1, 1, 1), torch.zeros(1, 1, dtype=torch.uint8))
+    first.put(0, [torch.zeros(1, 1, 1)], torch.zeros(1, 1, dtype=torch.uint8))
     assert store.of('a', limit=.001) is first
     assert isinstance(store.of('b', limit=.001), FeatureCache) and len(first) == 0
 

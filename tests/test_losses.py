@@ -4,15 +4,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ssul_mmseg.errors import InputError
 from ssul_mmseg.models.losses import (
     IGNORED,
     NO_POSITIVE,
     SigmoidBCELoss,
     SoftmaxCELoss,
     channel_table,
-    looked_up,
+    lookup,
     upsampled_sigmoid_bce,
 )
+from ssul_mmseg.scenario import IGNORE
 
 
 def plain_bce(logits, target):
@@ -36,7 +38,7 @@ def test_sigmoid_bce_equals_the_definition(channels):
     torch.manual_seed(channels)
     logits = torch.randn(2, channels, 9, 7) * 4
     target = torch.randint(-2, channels, (2, 9, 7))
-    value, gradient = value_and_gradient(SigmoidBCELoss(), logits, target)
+    value, gradient = value_and_gradient(SigmoidBCELoss().grid_sum, logits, target)
     expected, expected_gradient = value_and_gradient(plain_bce, logits, target)
     torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-5)
@@ -88,15 +90,16 @@ def test_many_scores_near_and_far_from_zero_lose_nothing(score):
 def test_sigmoid_bce_by_hand():
     # One pixel, scores 0 and 2, true channel 1: log 2 + log(1 + e^-2).
     logits = torch.tensor([0., 2.]).view(1, 2, 1, 1)
-    assert SigmoidBCELoss()(logits, torch.tensor([[[1]]])).item() == pytest.approx(0.693147 + 0.126928, abs=1e-5)
+    loss = SigmoidBCELoss().grid_sum
+    assert loss(logits, torch.tensor([[[1]]])).item() == pytest.approx(0.693147 + 0.126928, abs=1e-5)
     # No channel is positive: log 2 + log(1 + e^2). Ignored: nothing.
-    assert SigmoidBCELoss()(logits, torch.tensor([[[NO_POSITIVE]]])).item() == pytest.approx(0.693147 + 2.126928, 1e-5)
-    assert SigmoidBCELoss()(logits, torch.tensor([[[IGNORED]]])).item() == 0
+    assert loss(logits, torch.tensor([[[NO_POSITIVE]]])).item() == pytest.approx(0.693147 + 2.126928, 1e-5)
+    assert loss(logits, torch.tensor([[[IGNORED]]])).item() == 0
 
 
 def test_large_scores_stay_finite():
     logits = torch.tensor([1e4, -1e4]).view(1, 2, 1, 1)
-    value, gradient = value_and_gradient(SigmoidBCELoss(), logits, torch.tensor([[[0]]]))
+    value, gradient = value_and_gradient(SigmoidBCELoss().grid_sum, logits, torch.tensor([[[0]]]))
     assert value == 0 and torch.isfinite(gradient).all()
 
 
@@ -105,13 +108,13 @@ def test_softmax_ce_ignores_and_sums():
     target = torch.tensor([[[0, 1, 2], [3, IGNORED, 1], [0, 0, IGNORED]]])
     expected = sum(-logits[0, :, y, x].log_softmax(0)[target[0, y, x]]
                    for y in range(3) for x in range(3) if target[0, y, x] != IGNORED)
-    torch.testing.assert_close(SoftmaxCELoss()(logits, target), expected)
+    torch.testing.assert_close(SoftmaxCELoss().grid_sum(logits, target), expected)
 
 
 def test_channel_table_keeps_the_negative_targets():
     table = channel_table(5, [0, 3, 4], torch.device('cpu'))
     target = torch.tensor([0, 1, 2, 3, 4, NO_POSITIVE, IGNORED])
-    assert looked_up(table, target - IGNORED).tolist() == [0, NO_POSITIVE, NO_POSITIVE, 1, 2, NO_POSITIVE, IGNORED]
+    assert lookup(table, target - IGNORED).tolist() == [0, NO_POSITIVE, NO_POSITIVE, 1, 2, NO_POSITIVE, IGNORED]
 
 
 @pytest.mark.parametrize('num_old', [1, 5, 150])
@@ -124,6 +127,16 @@ def test_learning_channels_alone_give_the_same_gradient(num_old):
     full = logits.clone().requires_grad_()
     plain_bce(full, target).backward()
     part = logits[:, kept].clone().requires_grad_()
-    kept_target = looked_up(channel_table(num_old + 4, kept, logits.device), target - IGNORED)
-    SigmoidBCELoss()(part, kept_target).backward()
+    kept_target = lookup(channel_table(num_old + 4, kept, logits.device), target - IGNORED)
+    SigmoidBCELoss().grid_sum(part, kept_target).backward()
     torch.testing.assert_close(part.grad, full.grad[:, kept], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('loss', [SigmoidBCELoss(), SoftmaxCELoss()], ids=lambda loss: loss.loss_name)
+def test_mmseg_gets_the_mean_over_valid_pixels(loss):
+    logits, target = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
+    target[0, :2] = IGNORE
+    expected = loss.grid_sum(logits, target.masked_fill(target == IGNORE, IGNORED)) / 30
+    torch.testing.assert_close(loss(logits, target, weight=None, ignore_index=IGNORE), expected)
+    with pytest.raises(InputError, match=r'takes no pixel weights; remove decode_head\.sampler'):
+        loss(logits, target, weight=torch.ones(2, 4, 5))

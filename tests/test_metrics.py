@@ -84,10 +84,9 @@ def test_absent_class_is_in_no_mean_even_if_predicted():
     assert result['mIoU_new'] == 100
 
 
-def test_base_task_has_no_new_classes_and_no_forgetting():
+def test_base_task_has_no_new_classes():
     result = evaluated([sample([[0, 1, 2]], [[0, 1, 2]])], task=0)
-    assert result['mIoU_new'] is None and result['forgetting'] is None
-    assert result['forgetting_per_task'] == []
+    assert result['mIoU_new'] is None
     assert result['mIoU_all'] == result['mIoU_base'] == 100
     assert list(result['IoU']) == ['background', 'a', 'b']
 
@@ -97,22 +96,6 @@ def test_joint_training_keeps_the_base_and_new_of_its_scenario():
     assert result['mIoU_base'] == 100
     assert result['mIoU_new'] == 25  # c: 1/2, d: 0
     assert result['mIoU_all'] == 70
-
-
-def test_forgetting_is_the_mean_drop_since_a_class_was_learned():
-    # IoU now: a 50, b 50, c 0; d is new and cannot be forgotten.
-    result = evaluated([sample(PREDICTED, TRUE)], task=2, learned_iou=dict(a=80.0, b=40.0, c=30.0))
-    assert result['forgetting'] == pytest.approx((30 - 10 + 30) / 3)
-    assert result['forgetting_per_task'] == [pytest.approx(10), 30]
-    # c is learned in task 1: evaluated again, it has not been forgotten by itself.
-    again = evaluated([sample(PREDICTED, TRUE)], task=1, learned_iou=dict(a=80.0, b=40.0, c=30.0))
-    assert again['forgetting'] == pytest.approx(10)
-
-
-def test_forgetting_leaves_out_what_is_absent_now_or_then():
-    result = evaluated([sample([[0, 1]], [[0, 1]])], task=2, learned_iou=dict(a=None, b=40.0))
-    assert result['forgetting'] is None
-    assert result['forgetting_per_task'] == [None, None]
 
 
 def test_classes_not_yet_learned_are_background_or_ignored():
@@ -223,7 +206,7 @@ class Oracle(BaseModel):
 
 def test_inside_an_mmengine_runner(tmp_path):
     pairs = [(PREDICTED, TRUE), ([[1, 1, 0]], [[1, 2, 0]]), ([[0]], [[0]])]
-    config = dict(type='IncrementalIoUMetric', scenario=SCENARIO, task=1, learned_iou=dict(a=60.0, b=None))
+    config = dict(type='IncrementalIoUMetric', scenario=SCENARIO, task=1)
     runner = Runner(
         Oracle(), work_dir=str(tmp_path), experiment_name=tmp_path.name, default_scope='mmseg', test_cfg=dict(),
         test_dataloader=dict(dataset=Maps(pairs), batch_size=2, sampler=dict(type='DefaultSampler', shuffle=False),
@@ -232,8 +215,7 @@ def test_inside_an_mmengine_runner(tmp_path):
     result = runner.test()
     # a: TP 2, FP 1, FN 1; b: TP 1, FP 1, FN 1; absolute drop of a: 60 - 50, b was absent when it was learned.
     assert result['IoU'] == {'background': 75, 'a': 50, 'b': pytest.approx(100 / 3), 'c': 0}
-    assert result['forgetting'] == 10 and result['forgetting_per_task'] == [10]
-    assert result == evaluated([sample(*pair) for pair in pairs], learned_iou=config['learned_iou'])
+    assert result == evaluated([sample(*pair) for pair in pairs])
     logs = [json.loads(path.read_text()) for path in tmp_path.glob('*/*.json')]
     assert len(logs) == 1 and logs[0]['IoU']['a'] == 50 and logs[0]['mIoU_new'] == 0
 

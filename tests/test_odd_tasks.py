@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from tiny import tiny_config, voc_tree
 
-from ssul_mmseg.engine import task_hook
+from ssul_mmseg.engine import memory_hook
 from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.evaluation.compare import compare
 from ssul_mmseg.work_dir.weights import load_state
@@ -80,7 +80,7 @@ def test_a_class_in_no_test_image_is_not_available(tmp_path):
 
 def test_a_memory_smaller_than_the_number_of_classes(tmp_path, monkeypatch):
     messages = []
-    monkeypatch.setattr(task_hook, 'print_log', lambda message, **_: messages.append(message))
+    monkeypatch.setattr(memory_hook, 'print_log', lambda message, **_: messages.append(message))
     document, _ = run(tmp_path, [(label, ) for label in range(1, 21)], [range(1, 21)], **{'memory.size': 2})
     assert document['tasks'][1]['memory'] == 2 and document['final']['all'] >= 0
     assert len(messages) == 2 and '\n' not in messages[0]

@@ -16,7 +16,7 @@ CONFIG = str(ROOT / 'configs/ssul/voc_15-1_m.py')
     ('incremental.train_cfg.max_epochs', 3), ('incremental.optim_wrapper.optimizer.lr', .05),
     ('saliency', 'ground_truth'), ('feature_cache', dict(views=2)), ('feature_cache', None),
     ('train_dataloader.batch_sampler.half_pass', True), ('train_dataloader.pin_memory', True),
-    ('test_dataloader.dataset.pipeline.2.size', None),
+    ('test_size', None), ('crop_size', [32, 32]),
     ('train_dataloader.num_workers', 0), ('model.backbone.init_cfg', None), ('test_dataloader.batch_size', 1),
     ('train_dataloader.dataset.dataset.data_root', 'x'), ('data_root', 'x'), ('checkpoint.interval', 2),
     ('optim_wrapper.clip_grad.max_norm', 1.), ('optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult', .1),
@@ -56,7 +56,7 @@ def test_a_typo_inside_a_group_is_refused(options):
     ('max_epochs', 'train_cfg.max_epochs or incremental.train_cfg.max_epochs from task 1 on?'),
     ('lr', 'optim_wrapper.optimizer.lr or incremental.optim_wrapper.optimizer.lr from task 1 on?'),
     ('tau', 'model.tau?'), ('views', 'feature_cache.views?'), ('model.classifier', 'model.decode_head.classifier?'),
-    ('crop_size', 'train_dataloader.dataset.pipeline.4.crop_size?'), ('dataset.data_root', '.dataset.data_root or '),
+    ('dataset.data_root', '.dataset.data_root or '),
 ])
 def test_a_key_of_another_place_is_refused_with_that_place(key, hint):
     with pytest.raises(InputError, match=f'option {key}: there is no') as error:

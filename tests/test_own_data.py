@@ -62,7 +62,7 @@ def test_folders_of_images_need_no_more_than_the_config_shown(tmp_path, monkeypa
         for label in range(1, 9):
             Image.new('RGB', (8, 6)).save(tmp_path / f'data/tools/{split}/images/{label}.jpg')
             Image.new('L', (8, 6), label).save(tmp_path / f'data/tools/{split}/masks/{label}.png')
-    options = {'train_dataloader.dataset.pipeline.4.crop_size': (256, 256)}
+    options = {'crop_size': (256, 256)}
     cfg = read_config('configs/mine/tools_4-2.py', options)
     cfg.work_dir = 'work'
     task = task_config(cfg, 1)

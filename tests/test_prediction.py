@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
+from ssul_mmseg.engine.run import Run
 from ssul_mmseg.engine.scenario_loop import run_scenario
-from ssul_mmseg.engine.task_config import metainfo_of, task_config
+from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.prediction import OVERLAY_SIDE, Prediction, Predictor, output_files, save
 from ssul_mmseg.scenario import UNKNOWN
@@ -97,7 +98,8 @@ def test_a_resize_of_the_test_pipeline_is_undone(tree, learned, photo):
 
 
 def test_names_and_colours_come_with_the_weights(tree, learned, tmp_path, photo):
-    metainfo = metainfo_of(task_config(tiny_config(tree, learned, CONFIG, **OPTIONS), 0))
+    cfg = tiny_config(tree, learned, CONFIG, **OPTIONS)
+    metainfo = Run(cfg).test_data(task_config(cfg, 0)).metainfo
     predictor = Predictor(tiny_config(tmp_path / 'no_data', learned, CONFIG, **OPTIONS), 0)
     assert predictor.classes == metainfo['classes'][:20] and predictor.palette == metainfo['palette'][:20]
     assert predictor.predict(photo()).labels.shape == (41, 70)

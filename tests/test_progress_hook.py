@@ -7,7 +7,9 @@ import torch
 
 from ssul_mmseg.engine import progress_hook
 from ssul_mmseg.engine.progress_hook import ProgressHook, duration
+from ssul_mmseg.scenario import Scenario
 
+ONE_TASK = Scenario('1-1', 1)
 HALF, FULL = '[############------------]', '[########################]'
 
 
@@ -24,23 +26,27 @@ def clock(monkeypatch):
     return now
 
 
-def runner(done, total=10):
-    return SimpleNamespace(iter=done, max_iters=total, epoch=done // 5, max_epochs=total // 5,
-                           test_dataloader=[None] * 2)
+def runner(done, total=10, scenario=ONE_TASK, task=0, classes=('cat', )):
+    """A runner after ``done`` of ``total`` iterations; ``classes`` are all of the scenario."""
+    data = SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=('background', *classes))))
+    return SimpleNamespace(
+        iter=done, max_iters=total, epoch=done // 5, max_epochs=total // 5, test_dataloader=[None] * 2, task=task,
+        test_loop=SimpleNamespace(dataloader=data), scenario_run=SimpleNamespace(scenario=scenario))
 
 
-def iterate(hook, done, loss=.5):
-    hook.after_train_iter(runner(done), done, outputs=dict(loss=torch.tensor(loss)))
+def iterate(hook, done, loss=.5, **options):
+    hook.after_train_iter(runner(done, **options), done, outputs=dict(loss=torch.tensor(loss)))
 
 
 def test_first_and_last_line_and_one_per_interval(clock, capsys):
-    hook = ProgressHook(1, 3, ['cat', 'dog', 'cow', 'hen'], interval=20)
+    hook = ProgressHook(interval=20)
+    second = dict(scenario=Scenario('1-4', 9), task=1, classes=('a', 'cat', 'dog', 'cow', 'hen', *'bcde'))
     clock.time += 1000  # loading the data is no training
     hook.before_train(runner(0))
     for done in range(10):
         clock.time += 10
-        iterate(hook, done)
-    hook.after_test_iter(runner(10), 0)
+        iterate(hook, done, **second)
+    hook.after_test_iter(runner(10, **second), 0)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == ('task 1/2 (cat, dog, cow and 1 more) [##----------------------]  10%  epoch 1/2  loss 0.5000  '
                         '1:30 to go')
@@ -49,17 +55,18 @@ def test_first_and_last_line_and_one_per_interval(clock, capsys):
 
 
 def test_time_to_go_counts_what_this_process_has_done(clock, capsys):
-    hook = ProgressHook(0, 1, ['cat', 'dog', 'cow'])
+    hook = ProgressHook()
+    three = dict(scenario=Scenario('3-1', 3), classes=('cat', 'dog', 'cow'))
     hook.before_train(runner(6))
     clock.time += 10
-    hook.after_train_iter(runner(6), 6, outputs=dict(loss=1.))
+    hook.after_train_iter(runner(6, **three), 6, outputs=dict(loss=1.))
     line = capsys.readouterr().err
     assert line.startswith('task 0/0 (cat, dog, cow) [') and line.endswith(' 70%  epoch 2/2  loss 1.0000  0:30 to go\n')
 
 
 def test_a_terminal_shows_one_line_that_is_drawn_again(clock, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
-    hook = ProgressHook(0, 1, ['cat'])
+    hook = ProgressHook()
     hook.before_train(runner(0))
     clock.time += 3
     # The second comes too soon after the first, the last too soon after the third.
@@ -79,7 +86,7 @@ def test_a_terminal_shows_one_line_that_is_drawn_again(clock, capsys, monkeypatc
 def test_one_process_of_many_shows_it(clock, capsys, monkeypatch, live):
     monkeypatch.setattr(progress_hook, 'is_main_process', lambda: False)
     monkeypatch.setattr(sys.stderr, 'isatty', lambda: live)
-    hook = ProgressHook(0, 1, ['cat'])
+    hook = ProgressHook()
     hook.before_train(runner(0))
     iterate(hook, 9)
     hook.after_test_iter(runner(10), 1)

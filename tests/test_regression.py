@@ -15,8 +15,8 @@ import pytest
 import torch
 from tiny import ROOT
 
+from ssul_mmseg.engine.finite_hook import FiniteLossHook
 from ssul_mmseg.engine.scenario_loop import run_scenario
-from ssul_mmseg.engine.task_hook import IncrementalTaskHook
 from ssul_mmseg.options import read_config
 from ssul_mmseg.work_dir.files import digest
 from ssul_mmseg.work_dir.weights import load_state
@@ -24,7 +24,7 @@ from ssul_mmseg.work_dir.weights import load_state
 PINNED = ROOT / 'tests/regression.json'
 DATA = {'num_train': 120, 'num_test': 20, 'size': 48}
 OPTIONS = {
-    'train_dataloader.dataset.pipeline.4.crop_size': (32, 32), 'train_dataloader.batch_size': 8,
+    'crop_size': (32, 32), 'train_dataloader.batch_size': 8,
     'model.backbone.base_channels': 8, 'model.decode_head.in_channels': 64,
     'model.decode_head.channels': 16, 'model.decode_head.dropout_ratio': .1, 'memory.size': 12,
     'feature_cache.views': 2,
@@ -51,13 +51,13 @@ def run(folder, options):
     cfg = read_config(str(ROOT / 'configs/ssul/shapes_4-1_m.py'), {
         **OPTIONS, **data, 'data_root': str(folder / 'data'), **options})
     cfg.work_dir = str(folder / 'work')
-    original, threads = IncrementalTaskHook.after_train_iter, torch.get_num_threads()
+    original, threads = FiniteLossHook.after_train_iter, torch.get_num_threads()
 
     def after_train_iter(hook, runner, *args, outputs=None, **kwargs):
         losses.append(outputs['loss'].item())
         original(hook, runner, *args, outputs=outputs, **kwargs)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(IncrementalTaskHook, 'after_train_iter', after_train_iter)
+        patch.setattr(FiniteLossHook, 'after_train_iter', after_train_iter)
         torch.set_num_threads(1)
         try:
             tasks = run_scenario(cfg)['tasks']

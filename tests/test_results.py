@@ -21,7 +21,7 @@ def test_document_holds_entries_versions_and_final():
 
 def test_an_unfinished_run_has_no_final():
     assert document(finished=False)['final'] == dict(base=None, new=None, all=None)
-    assert results_document('c', 'd', SCENARIO, 'disjoint', 'm', 0, [])['final']['all'] is None
+    assert results_document('c', 'd', SCENARIO, 'm', 0, [])['final']['all'] is None
 
 
 def test_results_survive_writing_and_reading(save, tmp_path):

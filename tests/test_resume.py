@@ -16,11 +16,11 @@ import torch
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
 from ssul_mmseg.datasets.memory import ExemplarMemory
-from ssul_mmseg.engine import checkpoint_hook, resume, runner, scenario_loop, task_hook
+from ssul_mmseg.engine import checkpoint_hook, resume, runner, scenario_loop, weights_hook
 from ssul_mmseg.engine.checkpoint_hook import CheckpointResumeHook
 from ssul_mmseg.engine.resume import check_same_run, record_run
 from ssul_mmseg.engine.scenario_loop import run_scenario
-from ssul_mmseg.engine.task_hook import IncrementalTaskHook
+from ssul_mmseg.engine.seed_hook import SeedHook
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.work_dir.weights import load_state, save_state, save_weights
 
@@ -110,8 +110,8 @@ def stop(patch, owner, name, when=lambda *args, **kwargs: True):
 
 def iteration(task, number):
     """Where to :func:`stop` before an iteration of a task."""
-    return IncrementalTaskHook, 'before_train_iter', lambda hook, runner, *_, **__: (
-        (hook.task, runner.iter) == (task, number))
+    return SeedHook, 'before_train_iter', lambda hook, runner, *_, **__: (
+        (runner.task, runner.iter) == (task, number))
 
 
 def in_task(owner, name, task):
@@ -132,13 +132,13 @@ STOPS = {
         ((1, 3), in_task(checkpoint_hook, 'save_state', 1)),  # writing a checkpoint
         ((1, 3), iteration(1, 8)),
         ((1, 6), in_task(ExemplarMemory, 'write', 1)),
-        ((1, 6), in_task(task_hook, 'save_weights', 1)),  # the memory is written
+        ((1, 6), in_task(weights_hook, 'save_weights', 1)),  # the memory is written
     ],
     # Gradients of two iterations are added up: where an epoch ends between them, the second of them will do.
     'no cache': [
         ((0, 0), iteration(0, 11)),
         ((0, 10), iteration(1, 5)),
-        ((1, 4), in_task(task_hook, 'save_weights', 1)),
+        ((1, 4), in_task(weights_hook, 'save_weights', 1)),
     ],
 }
 

@@ -5,15 +5,21 @@ import pytest
 import torch
 from tiny import tiny_config, voc_tree
 
-from ssul_mmseg.engine.runner import config_faults_told, task_runner
+from ssul_mmseg.engine.config_faults import config_faults
+from ssul_mmseg.engine.run import Run
+from ssul_mmseg.engine.runner import task_runner
 from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
 
 
+def build(cfg, task=0):
+    """The runner of a task of a config."""
+    return task_runner(Run(cfg), task_config(cfg, task), task)
+
+
 def test_the_console_shows_warnings_alone_and_the_file_all(tmp_path):
-    cfg = task_config(tiny_config(voc_tree(tmp_path / 'voc'), tmp_path / 'run'), 0)
-    runner = task_runner(cfg)
+    runner = build(tiny_config(voc_tree(tmp_path / 'voc'), tmp_path / 'run'))
     levels = {isinstance(handler, logging.FileHandler): handler.level for handler in runner.logger.handlers}
     assert levels == {False: logging.WARNING, True: logging.INFO}
     assert runner.optim_wrapper.optimizer.param_groups[0]['lr'] == .01  # built before training
@@ -32,7 +38,7 @@ def test_compiling_the_backbone_changes_no_number(tmp_path):
     for name, options in (('eager', False), ('compiled', dict(backend='aot_eager'))):
         cfg = tiny_config(root, tmp_path / name)
         cfg.compile = options
-        runner = task_runner(task_config(cfg, 0))
+        runner = build(cfg)
         runner.train()
         assert (runner.model.backbone._compiled_call_impl is not None) == bool(options)
         weights[name] = runner.model.state_dict()
@@ -44,7 +50,7 @@ def test_what_cannot_compile_is_told(tmp_path, options):
     cfg = tiny_config(voc_tree(tmp_path / 'voc'), tmp_path / 'run')
     cfg.compile = options
     with pytest.raises(InputError, match=r'compile is .*; set it to True, False'):
-        task_runner(task_config(cfg, 0)).train()
+        build(cfg).train()
 
 
 @pytest.mark.parametrize('key, value, words', [
@@ -55,14 +61,11 @@ def test_what_a_config_names_and_nobody_knows_is_told_before_training(tmp_path, 
     cfg = tiny_config(voc_tree(tmp_path / 'voc'), tmp_path / 'run')
     cfg.merge_from_dict({key: value})
     with pytest.raises(InputError, match=rf'the config .*voc_15-1\.py cannot be used .*{words}'):
-        task_runner(task_config(cfg, 0))
+        build(cfg)
     assert not list((tmp_path / 'run').glob('task_0/*.pth'))
 
 
 def test_errors_of_machine_and_data_are_not_those_of_the_config():
-    @config_faults_told
-    def use(cfg, error):
-        raise error
     for error in (InputError('a'), OSError(28, 'full'), MemoryError()):
-        with pytest.raises(type(error)):
-            use(None, error)
+        with pytest.raises(type(error)), config_faults(None):
+            raise error

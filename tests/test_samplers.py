@@ -11,11 +11,13 @@ from ssul_mmseg.datasets.samplers import ReplayBatchSampler
 from ssul_mmseg.errors import InputError
 
 
-def batches(num_new, num_exemplars, batch_size, epoch=0, rank=0, world=1, **options):
+def batches(num_new, num_exemplars, batch_size, epoch=0, rank=0, world=1, views=None, **options):
+    """The keys of an epoch that one of ``world`` processes takes; with views an image belongs to a process."""
     sampler = SimpleNamespace(dataset=SimpleNamespace(num_new=num_new, num_exemplars=num_exemplars), epoch=epoch)
     original, samplers.get_dist_info = samplers.get_dist_info, lambda: (rank, world)
     try:
-        return list(ReplayBatchSampler(sampler, batch_size, **options))
+        replay = ReplayBatchSampler(sampler, batch_size, **options)
+        return list(replay.batches(epoch * len(replay), len(replay), views, by_image=views is not None))
     finally:
         samplers.get_dist_info = original
 
@@ -78,12 +80,13 @@ def test_with_views_every_process_keeps_to_its_images():
     assert not positions[0] & positions[1] and len(positions[0]) == len(positions[1]) == 7
 
 
-def test_a_resumed_epoch_goes_on_where_it_stopped():
+def test_a_batch_is_a_function_of_its_iteration():
     sampler = SimpleNamespace(dataset=SimpleNamespace(num_new=20, num_exemplars=5), epoch=2)
     replay = ReplayBatchSampler(sampler, 4)
-    whole = list(replay)
-    replay.first_iteration = 3
-    assert list(replay) == whole[3:] and list(replay) == whole
+    whole = list(replay.batches(0, 30))
+    assert len(replay) == 10 and list(replay.batches(23, 7)) == whole[23:] and replay.batch(5) == whole[5]
+    # As an iterable it is the epoch of its sampler, however often it is passed over.
+    assert list(replay) == whole[20:] and list(replay) == whole[20:]
 
 
 def test_a_batch_of_one_cannot_hold_memory():

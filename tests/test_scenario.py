@@ -34,8 +34,8 @@ def test_parts_of_15_1():
     assert (scenario.old(2), scenario.seen(2), scenario.future(2)) == (range(1, 17), range(1, 18), range(18, 21))
     assert (scenario.base, scenario.new) == (range(1, 16), range(16, 21))
     assert scenario.classes_per_task(2) == (15, 1, 1)
-    assert scenario.labelled(2, 'overlapped') == scenario.labelled(2, 'disjoint') == range(17, 18)
-    assert scenario.labelled(2, 'sequential') == range(1, 18)
+    for setting, labelled in (('overlapped', [17]), ('disjoint', [17]), ('sequential', range(1, 18))):
+        assert list(Scenario('15-1', 20, setting=setting).labelled(2)) == list(labelled)
 
 
 def test_joint_keeps_base_and_new():
@@ -66,7 +66,7 @@ def test_unknown_task_and_setting():
     with pytest.raises(InputError, match='tasks 0 to 5'):
         Scenario('15-1', 20).check_task(6)
     with pytest.raises(InputError, match='disjoint'):
-        Scenario('15-1', 20).labelled(0, 'overlap')
+        Scenario('15-1', 20, setting='overlap')
 
 
 @given(st.text(max_size=12) | st.from_regex(r'\A\d{1,4}-\d{1,4}\Z'), st.integers(0, 300))

@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
-from ssul_mmseg.engine.scenario_loop import evaluate_task, learned_tasks, run_scenario
+from ssul_mmseg.engine.run import Run
+from ssul_mmseg.engine.scenario_loop import evaluate_task, run_scenario
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.work_dir.weights import load_state
 
@@ -133,7 +134,7 @@ def test_whole_images_of_several_sizes_are_tested_by_one_option(tmp_path):
     for folder, suffix in (('JPEGImages', 'jpg'), ('SegmentationClassAug', 'png'), ('SaliencyMap', 'png')):
         path = root / folder / f'2007_000000.{suffix}'
         Image.open(path).transpose(Image.Transpose.ROTATE_90).save(path)
-    options = {'test_dataloader.dataset.pipeline.2.size': None, 'train_cfg.max_epochs': 1, **TWO_TASKS}
+    options = {'test_size': None, 'train_cfg.max_epochs': 1, **TWO_TASKS}
     plain = run_scenario(tiny_config(root, tmp_path / 'plain', **options))
     kept = run_scenario(tiny_config(root, tmp_path / 'kept', **options, feature_cache=dict(views=1)))
     # Task 0 is trained alike; only the rounding of kept features differs.
@@ -173,11 +174,11 @@ def test_tasks_can_be_run_one_by_one(tree, tmp_path):
     with pytest.raises(InputError, match='task 1 starts from task 0'):
         run_scenario(parts, range(1, 2))
     run_scenario(parts, range(1))
-    assert learned_tasks(parts) == [0]
+    assert Run(parts).learned_task(None) == 0
     run_scenario(parts, range(1, 2))
     for key, value in weights(tmp_path / 'whole', 1).items():
         assert torch.equal(value, weights(tmp_path / 'parts', 1)[key]), key
-    metrics = evaluate_task(parts, 1)
+    metrics = evaluate_task(Run(parts), 1)
     final = json.loads((tmp_path / 'parts/results.json').read_text())['final']
     assert metrics['mIoU_all'] == pytest.approx(final['all'])
 
@@ -235,7 +236,7 @@ def test_a_config_of_other_classes_than_the_work_dir_was_trained_on_is_told(tree
     other = tiny_config(tree, tmp_path / 'b', **{**TWO_TASKS, **options})
     (tmp_path / 'b').mkdir()
     (tmp_path / 'b/task_0').symlink_to(tmp_path / 'a/task_0')
-    for use in (lambda: run_scenario(other, range(1, 2)), lambda: evaluate_task(other, 0)):
+    for use in (lambda: run_scenario(other, range(1, 2)), lambda: evaluate_task(Run(other), 0)):
         with pytest.raises(InputError, match=r'task 0 in .* was trained on the classes aeroplane, .*, but the config '
                                              r'.*voc_15-1\.py has .*; give the config that was trained'):
             use()

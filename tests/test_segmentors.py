@@ -9,7 +9,7 @@ from tiny import samples_of, started, tiny_model
 from torch import nn
 
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.models.segmentors import IncrementalSegmentor
+from ssul_mmseg.models.segmentors import IncrementalSegmentor, OldTask
 from ssul_mmseg.scenario import UNKNOWN
 
 NORM = dict(type='BN')
@@ -57,7 +57,7 @@ def test_every_network_learns_a_base_task_and_then_only_the_new_classes(name):
     learning = {key.split('.')[0] for key, p in base.named_parameters() if p.grad is not None and p.grad.any()}
     assert learning == {'backbone', 'decode_head', *(['neck'] if name == 'FPN' else [])}
     model = build(name, [2, 1])
-    model.start_task(base.state_dict())
+    model.start_task(OldTask(base.state_dict()))
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=.1, weight_decay=.1)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     sum(model.train().loss(inputs, samples_of(labels)).values()).backward()
@@ -79,7 +79,7 @@ def test_old_weights_must_fit_but_for_the_classifier_of_the_task(change, key):
     state = tiny_model([3]).state_dict()
     change(state)
     with pytest.raises(InputError, match=f'the weights of task 0 do not fit this network: .*{key}'):
-        tiny_model([3, 2]).start_task(state)
+        tiny_model([3, 2]).start_task(OldTask(state))
 
 
 def test_a_task_starts_from_the_old_weights_and_a_classifier_of_its_own():
@@ -89,29 +89,66 @@ def test_a_task_starts_from_the_old_weights_and_a_classifier_of_its_own():
     assert {key for key in state if key not in old.state_dict()} == {f'{new}.weight', f'{new}.bias'}
     assert all(torch.equal(state[key], value) for key, value in old.state_dict().items())
     assert state[f'{new}.weight'].std().item() == pytest.approx(.01, rel=.5) and not state[f'{new}.bias'].any()
-    before = {key: value.clone() for key, value in state.items()}
-    model.init_weights()  # as a runner does after the task has started
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_what_is_frozen_stays_in_evaluation_mode_and_what_lies_on_it_asks_for_no_gradient():
+def test_a_frozen_backbone_stays_in_evaluation_mode_and_the_head_goes_on_learning():
     model = started(tiny_model([3, 2], 'FrozenBackbone'), tiny_model([3]))
-    assert model.training and model.decode_head.training and model.trunk_frozen
+    assert model.training and model.decode_head.training
+    assert model.frozen_prefix == 'backbone' and not model.trunk_frozen
     assert not any(module.training for module in model.backbone.modules())
     assert not any(p.requires_grad for p in model.backbone.parameters())
-    assert all(p.requires_grad for p in model.decode_head.parameters())
+    inputs, labels = torch.randn(2, 3, 32, 32), torch.randint(0, 6, (2, 32, 32), dtype=torch.uint8)
+    sum(model.loss(inputs, samples_of(labels)).values()).backward()
+    learning = {key for key, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert learning == {key for key in model.state_dict()
+                        if key.startswith('decode_head.') and key.endswith(('weight', 'bias'))}
+
+
+def test_only_a_trunk_frozen_in_all_its_parts_asks_for_no_gradient():
     inputs, plain = torch.randn(2, 3, 32, 32), tiny_model([3], 'FineTuning')
-    assert not model.trunk(inputs).requires_grad and plain.trunk(inputs).requires_grad
+    assert plain.frozen_prefix is None and plain.trunk(inputs).requires_grad
     with torch.no_grad():
         assert not plain.trunk(inputs).requires_grad
     assert not any(module.training for module in plain.eval().modules())
+    for name in ('FPN', 'ResNet-18'):
+        model = build(name, [3, 2])
+        assert model.trunk_frozen and not model.trunk(inputs).requires_grad
+        modules = model.trunk_modules()
+        for left_out in modules:
+            model.frozen_modules = lambda kept=[part for part in modules if part is not left_out]: kept
+            assert not model.trunk_frozen, left_out
+            assert model.frozen_prefix == (None if left_out is model.backbone else 'backbone')
 
 
-def test_features_against_labels_lose_what_images_lose():
-    model = tiny_model([3], 'FineTuning').train()
+@pytest.mark.parametrize('name', ['FineTuning', 'FrozenBackbone'])
+def test_what_is_kept_loses_what_images_lose(name):
+    model = tiny_model([3], name).train()
     inputs, labels = torch.randn(2, 3, 32, 32), torch.tensor([0, 1, 3, UNKNOWN]).repeat(2, 32, 8)
     expected = model(inputs, samples_of(labels), mode='loss')
-    assert model(model.trunk(inputs), labels, mode='features') == expected and expected['loss_bce'] > 0
+    assert model(*model.keep(inputs, labels), mode='kept') == expected and expected['loss_bce'] > 0
+
+
+def test_kept_features_of_a_frozen_trunk_lose_what_images_lose():
+    model = started(tiny_model([3, 1]), tiny_model([3]))
+    inputs, labels = torch.randn(2, 3, 32, 32), torch.tensor([0, 4, 4, UNKNOWN]).repeat(2, 32, 8)
+    kept, finished = model.keep(inputs, labels)
+    assert finished.dtype == torch.uint8 and len(kept) == 1 and kept[0].shape[:2] == (2, 8)
+    expected = model(inputs, samples_of(labels), mode='loss')
+    assert model(kept, finished, mode='kept') == expected
+
+
+def test_a_frozen_pretrained_backbone_in_task_0_is_shared_by_the_old_model():
+    old = tiny_model([3], 'SSUL', freeze_backbone=True)
+    assert old.frozen_prefix == 'backbone' and not old.train().backbone.training
+    model = started(tiny_model([3, 1], 'SSUL', freeze=False, freeze_backbone=True), old)
+    inputs, labels = torch.randn(2, 3, 32, 32), torch.zeros(2, 32, 32, dtype=torch.uint8)
+    assert model.old_model._network.backbone is model.backbone
+    batch = model.batch_of(inputs, labels)
+    with torch.no_grad():
+        expected = old.eval().decode_head(old.extract_feat(inputs))
+        torch.testing.assert_close(model.old_model.logits(batch), expected)
+        batch.inputs = None  # as it comes from the cache
+        torch.testing.assert_close(model.old_model.logits(batch), expected)
 
 
 @pytest.mark.parametrize('merge_unknown', ['labels', 'scores'])

@@ -11,6 +11,7 @@ from tiny import samples_of, started, tiny_config, tiny_model, voc_tree
 from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.models.losses import IGNORED
+from ssul_mmseg.models.segmentors import Batch
 from ssul_mmseg.scenario import IGNORE, UNKNOWN
 from ssul_mmseg.work_dir.weights import load_state
 
@@ -64,12 +65,12 @@ def test_one_pass_equals_two_networks(num_old, survivors, memory):
         for name in ('background', 'unknown', 'task_1'):
             model.decode_head.classifiers[name][-1].weight.add_(torch.randn(1) * .3)
     inputs, labels = batch(num_old, 2, old_shown={1, num_old} if memory else ())
-    features = model.trunk(inputs)
     expected, expected_target = plain_loss(model.eval(), old, inputs, labels)
     learning = [p for p in model.parameters() if p.requires_grad]
     expected_gradient = torch.autograd.grad(expected.sum(), learning)
 
-    target = model.train().targets(inputs, features, labels)
+    model.train()
+    target = model.targets(model.batch_of(inputs, labels))
     as_labels = target.masked_fill(target == IGNORED, IGNORE).masked_fill(target == num_old + 3, UNKNOWN)
     assert torch.equal(as_labels, expected_target)
     loss = model.loss(inputs, samples_of(labels))['loss_bce']
@@ -106,9 +107,9 @@ def test_rows_of_equation_1_by_hand():
     scores[0, 3, 0, 3] = 3.  # the old model says unknown
     scores[0, 0, 0, 4], scores[0, 1, 0, 4] = 3., 2.  # the old model says background, class 1 is confident too
     scores[0, 1, 0, 5] = 9.  # ignored stays ignored
-    model.old_logits = lambda inputs, features: scores
+    model.old_model.logits = lambda batch: scores
     labels = torch.tensor([[[3, UNKNOWN, UNKNOWN, UNKNOWN, 0, IGNORE]]])
-    assert model.targets(None, None, labels).tolist() == [[[3, 2, 4, 4, 0, IGNORED]]]
+    assert model.targets(Batch(labels, torch.zeros(0))).tolist() == [[[3, 2, 4, 4, 0, IGNORED]]]
 
 
 def test_frozen_parts_stay_put_and_in_evaluation_mode():
@@ -192,7 +193,7 @@ def test_without_freezing_the_old_model_is_a_second_network():
     optimizer.step()
     with torch.no_grad():
         expected = old.eval().decode_head(old.extract_feat(inputs))
-        found = model.old_logits(inputs, model.trunk(inputs))
+        found = model.old_model.logits(model.batch_of(inputs, labels))
     torch.testing.assert_close(found, expected)
 
 
@@ -201,7 +202,7 @@ def test_softmax_needs_all_channels():
     model = started(tiny_model([3, 1], head=head), tiny_model([3], head=head))
     assert model.learning_classifiers() == ['background', 'task_0', 'task_1', 'unknown']
     inputs, labels = batch(3, 1)
-    target = model.targets(inputs, model.trunk(inputs), labels)
+    target = model.targets(model.batch_of(inputs, labels))
     logits = F.interpolate(model.decode_head(model.extract_feat(inputs)), (40, 40), mode='bilinear')
     torch.testing.assert_close(model.loss(inputs, samples_of(labels))['loss_ce'],
                                F.cross_entropy(logits, target, ignore_index=IGNORED))

@@ -15,8 +15,8 @@ VOC_ROOT = ROOT / 'data/VOCdevkit/VOC2012'
 PIPELINE = [dict(type='LoadImage'), dict(type='LoadLabels'), dict(type='LabelAugmentation')]
 
 
-def build(root, task=0, scenario=None, pipeline=PIPELINE, **options):
-    scenario = dict(name='15-1', num_classes=20) | (scenario or {})
+def build(root, task=0, scenario=None, pipeline=PIPELINE, setting='overlapped', **options):
+    scenario = dict(name='15-1', num_classes=20, setting=setting) | (scenario or {})
     return DATASETS.build(dict(type='TaskDataset', dataset=dict(VOC, data_root=str(root)), pipeline=pipeline,
                                scenario=scenario, task=task, index_cache=str(root), **options))
 
@@ -80,11 +80,11 @@ def test_exemplars_follow_the_new_images(tmp_path):
     memory = ExemplarMemory(5).update({1: ['2007_000000.jpg']}, task=0, seed=0)
     memory = memory.update({16: ['2007_000001.jpg']}, task=1, seed=0)
     memory.write(tmp_path / 'memory.json', ['background', *map(str, range(1, 21))])
-    dataset = build(root, 2, memory=str(tmp_path / 'memory.json'))
+    dataset = build(root, 2, exemplars=str(tmp_path / 'memory.json'))
     assert (dataset.num_new, dataset.num_exemplars, images(dataset)) == (2, 2, [1, 2, 0, 1])
     assert dataset[2]['gt_seg_map'].tolist() == [[1, 16, 0]]
     assert dataset[3]['gt_seg_map'].tolist() == [[16, 17, 1]]
-    dataset = build(root, 2, memory=str(tmp_path / 'memory.json'), memory_labels='stored')
+    dataset = build(root, 2, exemplars=str(tmp_path / 'memory.json'), exemplar_labels='stored')
     assert dataset[2]['gt_seg_map'].tolist() == [[1, UNKNOWN, 0]]
     assert dataset[3]['gt_seg_map'].tolist() == [[16, UNKNOWN, UNKNOWN]]
 
@@ -95,9 +95,9 @@ def test_an_exemplar_stored_twice_shows_what_both_tasks_labelled(tmp_path):
     memory = ExemplarMemory(1).update({1: ['2007_000000.jpg'], 2: ['2007_000000.jpg']}, task=0, seed=0)
     memory = memory.update({16: ['2007_000000.jpg']}, task=1, seed=0)
     memory.write(path, build(root).metainfo['classes'])
-    dataset = build(root, 2, memory=str(path), memory_labels='stored')
+    dataset = build(root, 2, exemplars=str(path), exemplar_labels='stored')
     assert dataset[2]['gt_seg_map'].tolist() == [[1, 2, 16, UNKNOWN, UNKNOWN]]
-    assert build(root, 2, memory=str(path))[2]['gt_seg_map'].tolist() == [[1, 2, 16, 17, UNKNOWN]]
+    assert build(root, 2, exemplars=str(path))[2]['gt_seg_map'].tolist() == [[1, 2, 16, 17, UNKNOWN]]
 
 
 def test_training_and_test_masks_in_folders_of_one_name_have_an_index_each(tmp_path):
@@ -117,7 +117,7 @@ def test_an_exemplar_that_is_no_training_image_is_refused(tmp_path):
     root = voc_tree(tmp_path / 'voc')
     ExemplarMemory(5).update({1: ['other.jpg']}, 0, 0).write(tmp_path / 'memory.json', ['background', 'a'])
     with pytest.raises(InputError, match=r"'other\.jpg' .* is no image of the training set"):
-        build(root, 1, memory=str(tmp_path / 'memory.json'))
+        build(root, 1, exemplars=str(tmp_path / 'memory.json'))
 
 
 def test_images_by_class(tmp_path):
@@ -183,5 +183,5 @@ def test_a_task_whose_images_the_setting_leaves_out_is_refused_with_the_settings
     ('overlapped', [9568, 487, 299, 491, 500, 548]), ('disjoint', [8437, 378, 299, 420, 500, 548])])
 def test_images_of_voc_15_1_are_as_many_as_published(setting, counts, tmp_path):
     config = dict(type='TaskDataset', dataset=dict(VOC, data_root=str(VOC_ROOT)), pipeline=PIPELINE[:2],
-                  setting=setting, scenario=dict(name='15-1', num_classes=20), index_cache=str(tmp_path))
+                  scenario=dict(name='15-1', num_classes=20, setting=setting), index_cache=str(tmp_path))
     assert [DATASETS.build(dict(config, task=task)).num_new for task in range(6)] == counts

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 from mmengine.runner import checkpoint
-from mmseg.registry import DATASETS, MODELS
+from mmseg.registry import MODELS
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
 from ssul_mmseg.engine import runner
+from ssul_mmseg.engine.run import Run
 from ssul_mmseg.engine.scenario_loop import evaluate_task, run_scenario
 from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
@@ -158,7 +159,7 @@ def test_weights_of_a_task_are_not_unpickled(tree, base, save):
     save({**state, 'more': trap}, base / 'task_0/weights.pth')
     cfg = tiny_config(tree, base, CONFIG, **OPTIONS)
     cfg.trust_pickled_weights = True  # is about pretrained weights alone: our own never need it
-    for use in (lambda: run_scenario(cfg, range(1, 2)), lambda: evaluate_task(cfg, 0)):
+    for use in (lambda: run_scenario(cfg, range(1, 2)), lambda: evaluate_task(Run(cfg), 0)):
         with pytest.raises(InputError, match=r'task_0/weights\.pth'):
             use()
     assert not trap.sprung
@@ -178,7 +179,7 @@ def test_what_mmengine_would_unpickle_is_refused(tree, base, tmp_path, key):
     trap = Trap(base)
     torch.save(trap, base / 'task_0/epoch_1.pth')
     (base / 'task_0/last_checkpoint').write_text(str(base / 'task_0/epoch_1.pth'))
-    for work_dir, use in ((base, lambda cfg: evaluate_task(cfg, 0)), (tmp_path / 'fresh', run_scenario)):
+    for work_dir, use in ((base, lambda cfg: evaluate_task(Run(cfg), 0)), (tmp_path / 'fresh', run_scenario)):
         cfg = tiny_config(tree, work_dir, CONFIG, **OPTIONS)
         cfg[key] = str(base / 'task_0/epoch_1.pth')
         with pytest.raises(InputError, match=f'{key} is set'):
@@ -198,9 +199,10 @@ def test_paths_in_a_manifest_stay_in_the_data(tree, base, tmp_path, path):
     manifest = json.loads((base / 'task_0/memory.json').read_text())
     manifest['exemplars'][0]['image'] = path.format(root=tree / 'JPEGImages')
     (base / 'task_0/memory.json').write_text(json.dumps(manifest))
-    dataset = task_config(tiny_config(tree, base, CONFIG, **OPTIONS), 1).train_dataloader.dataset
+    run = Run(tiny_config(tree, base, CONFIG, **OPTIONS))
+    config = task_config(run.config, 1)
     try:
         with pytest.raises(InputError, match=r'task_0/memory\.json'):
-            DATASETS.build(dataset)
+            run.train_data(config, 1, base / 'task_0/memory.json')
     finally:
         link.unlink()

@@ -33,7 +33,7 @@ def saved(tmp_path_factory):
 
 
 def test_round_trip(saved):
-    loaded, _ = load_weights(saved, ['cat', 'dog'], 1)
+    loaded = load_weights(saved, ['cat', 'dog'], 1).state_dict
     assert loaded.keys() == WEIGHTS.keys() and all(torch.equal(loaded[key], WEIGHTS[key]) for key in WEIGHTS)
     assert not any(value.requires_grad for value in loaded.values())
 
@@ -70,7 +70,7 @@ def test_a_cut_or_changed_file_is_never_read_as_something_else(saved, data):
     path = saved.with_name('harmed.pth')
     path.write_bytes(content)
     try:
-        loaded, _ = load_weights(path, ['cat', 'dog'], 1)
+        loaded = load_weights(path, ['cat', 'dog'], 1).state_dict
     except InputError as error:
         assert 'harmed.pth' in str(error)
     else:  # bytes of the archive that mean nothing
@@ -108,9 +108,11 @@ META = {'task': 1, 'classes': [], 'palette': [[0, 0, 0]], 'digest': '', 'origin'
     {'meta': META | {'task': '1'}, 'state_dict': {}}, {'meta': META | {'classes': 'a'}, 'state_dict': {}},
     {'meta': META | {'digest': 1}, 'state_dict': {}}, {'meta': META | {'origin': None}, 'state_dict': {}},
     {'meta': META | {'palette': []}, 'state_dict': {}}, {'meta': META | {'palette': [[0, 0, 256]]}, 'state_dict': {}},
-    {'meta': META, 'state_dict': {'a': 1.}}, {'meta': META, 'state_dict': {1: torch.zeros(1)}}], ids=str)
+    {'meta': META, 'state_dict': {'a': 1.}}, {'meta': META, 'state_dict': {1: torch.zeros(1)}},
+    {'meta': META, 'state_dict': {}, 'method_state': {'a': 1.}},
+    {'meta': META, 'state_dict': {}, 'method_state': None}], ids=str)
 def test_other_files_of_tensors_are_no_weights_of_a_task(tmp_path, state):
-    save_state(tmp_path / 'a.pth', state)
+    save_state(tmp_path / 'a.pth', {'method_state': {}, **state})
     with pytest.raises(InputError, match=r'a\.pth is not the weights of a task'):
         load_weights(tmp_path / 'a.pth', [], 1)
 
@@ -158,9 +160,19 @@ def test_what_weights_are_of_and_from(tmp_path):
     checksums = []
     for name, value in (('a', 1.), ('b', 1.), ('c', 2.)):
         save_weights(tmp_path / name, {'x': torch.full((2, ), value)}, ['cat'], PALETTE[:2], 0, {'images': name})
-        checksums.append(load_weights(tmp_path / name, ['cat'], 0)[1])
+        checksums.append(load_weights(tmp_path / name, ['cat'], 0).digest)
         assert load_state(tmp_path / name)['meta']['origin'] == {'images': name}
     assert checksums[0] == checksums[1] != checksums[2]
+
+
+def test_the_state_of_a_method_comes_back_and_counts_in_the_checksum(tmp_path):
+    checksums = []
+    for name, value in (('a', 1.), ('b', 2.)):
+        save_weights(tmp_path / name, {'x': torch.ones(1)}, [], PALETTE[:1], 0, {}, {'fisher.x': torch.tensor([value])})
+        learned = load_weights(tmp_path / name, [], 0)
+        assert learned.method_state['fisher.x'].item() == value and learned.state_dict.keys() == {'x'}
+        checksums.append(learned.digest)
+    assert checksums[0] != checksums[1]
 
 
 @pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])

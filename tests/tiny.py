@@ -11,6 +11,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 
 import ssul_mmseg.components  # noqa: F401 - registers the components
+from ssul_mmseg.models.segmentors import OldTask
 
 ROOT = Path(__file__).resolve().parent.parent
 init_default_scope('mmseg')
@@ -38,7 +39,7 @@ def tiny_model(classes_per_task, model_type='SSUL', head=None, **options):
 def started(model, old):
     """``model`` after it has taken over the weights of ``old``, frozen as a runner does, in training mode."""
     model.freeze()
-    model.start_task({key: value.clone() for key, value in old.state_dict().items()})
+    model.start_task(OldTask({key: value.clone() for key, value in old.state_dict().items()}))
     return model.train()
 
 
@@ -76,8 +77,8 @@ def tiny_options(root: Path, **more) -> dict:
     backbone = dict(type='ResNet', depth=18, base_channels=4, init_cfg=None)
     return {
         'data_root': str(root),
-        'train_dataloader.dataset.pipeline.4.crop_size': (24, 24),
-        'test_dataloader.dataset.pipeline.2.size': 24,
+        'crop_size': (24, 24),
+        'test_size': 24,
         'train_dataloader.batch_size': 4, 'test_dataloader.batch_size': 8,
         'train_dataloader.num_workers': 0, 'test_dataloader.num_workers': 0,
         'train_cfg.max_epochs': 2, 'feature_cache': None,

@@ -2,7 +2,7 @@
 from collections.abc import Sequence
 
 from ssul_mmseg import cli
-from ssul_mmseg.engine.scenario_loop import learned_task
+from ssul_mmseg.engine.run import Run
 from ssul_mmseg.prediction import Predictor, output_files, save
 
 
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.set_defaults(launcher='none', local_rank=0)
     args = parser.parse_args(argv)
     cfg = cli.configure(args)
-    task = learned_task(cfg, args.task)
+    task = Run(cfg).learned_task(args.task)
     files = output_files(args.images, args.out)
     predictor = Predictor(cfg, task)
     for image, (mask, overlay) in zip(args.images, files, strict=True):

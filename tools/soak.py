@@ -25,7 +25,7 @@ CONFIG = 'configs/ssul/shapes_4-1_m.py'
 TASKS = 5
 DATA = {'num_train': 120, 'num_test': 40, 'size': 48}
 OPTIONS = {
-    'train_dataloader.dataset.pipeline.4.crop_size': '(32,32)', 'train_dataloader.batch_size': 8,
+    'crop_size': '(32,32)', 'train_dataloader.batch_size': 8,
     'model.backbone.base_channels': 8, 'model.decode_head.in_channels': 64,
     'model.decode_head.channels': 16, 'model.decode_head.dropout_ratio': .1, 'memory.size': 12,
     'train_cfg.max_epochs': 8, 'incremental.train_cfg.max_epochs': 6, 'feature_cache.views': 2,

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from mmengine.dist import is_main_process
 
 from ssul_mmseg import cli
-from ssul_mmseg.engine.scenario_loop import document_of, evaluate_task, learned_task
+from ssul_mmseg.engine.run import Run
+from ssul_mmseg.engine.scenario_loop import document_of, evaluate_task
 from ssul_mmseg.evaluation.tables import task_table
 
 
@@ -18,12 +19,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--json', action='store_true', help='print all metrics as JSON instead of the table')
     cli.add_common_arguments(parser)
     args = parser.parse_args(argv)
-    cfg = cli.configure(args)
-    task = learned_task(cfg, args.task)
-    metrics = evaluate_task(cfg, task)
+    run = Run(cli.configure(args))
+    task = run.learned_task(args.task)
+    metrics = evaluate_task(run, task)
     if is_main_process():
         print(json.dumps({'task': task, **metrics}, indent=1, ensure_ascii=False) + '\n' if args.json else
-              task_table(document_of(cfg, []), task, metrics), end='')
+              task_table(document_of(run, []), task, metrics), end='')
 
 
 if __name__ == '__main__':

@@ -30,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--work-dir',
                         help="where to write; default: the config's work_dir, or work_dirs/<folder>/<config>")
     parser.add_argument('--tasks', help="which tasks, such as '0-3' or '2'; default: all")
+    parser.add_argument('--start-from', metavar='WORK_DIR',
+                        help='copy the tasks that another run has learned, and go on from them')
     parser.add_argument('--seed', type=int, help='seed of all that is random')
     parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, or float16 on GPUs without it')
     parser.add_argument('--resume', action='store_true', help='go on where an earlier run stopped')
@@ -43,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.amp:
         cfg.optim_wrapper.type = mixed_precision_wrapper()
     cfg.trust_pickled_weights = args.trust_pickled_weights
-    document = run_scenario(cfg, None if args.tasks is None else parse_tasks(args.tasks), args.resume)
+    tasks = None if args.tasks is None else parse_tasks(args.tasks)
+    document = run_scenario(cfg, tasks, args.resume, args.start_from)
     if is_main_process():
         print(scenario_table(document))
 

@@ -15,16 +15,13 @@ class ReplayBatchSampler(Sampler):
 
     An epoch passes once over D_t in random order. Every batch is whole: what is left over at the end of an epoch is
     left out of it, and a task smaller than a batch repeats its images in other views. The batch of iteration i
-    is a function of (seed, task, i). Processes take equal slices of it; where views repeat, each takes its own images,
-    so that it keeps the features of no others. Yields keys (position, view) of a ``TaskDataset``: a new view is a new
-    augmentation.
+    is a function of (seed, task, i). A key is (position, view) of a ``TaskDataset``: a new view is a new augmentation.
 
     Args:
         sampler: mmengine's ``DefaultSampler`` of the data set; it brings the epoch.
         batch_size: images per iteration of this process.
         seed: seed of the order.
         task: index of the task.
-        views: augmentations per image; None: a new one at every visit.
         half_pass: the authors' code: as many iterations as if the batch were all of D_t, so that an epoch with memory
             passes over half of it.
 
@@ -37,54 +34,70 @@ class ReplayBatchSampler(Sampler):
                  batch_size: int,
                  seed: int = 0,
                  task: int = 0,
-                 views: int | None = None,
                  half_pass: bool = False) -> None:
         self.sampler = sampler
         self.num_new, self.num_exemplars = sampler.dataset.num_new, sampler.dataset.num_exemplars
         self.rank, self.world = get_dist_info()
         self.local_size = batch_size
         self.batch_size = batch_size * self.world
-        self.seed, self.task, self.views = seed, task, views
+        self.seed, self.task = seed, task
         if self.num_exemplars and self.batch_size < 2:
             raise InputError('a batch with memory holds at least two images, one of them an exemplar; set '
                              'train_dataloader.batch_size to 2 or more')
         self.new_per_batch = self.batch_size - (self.batch_size // 2 if self.num_exemplars else 0)
         self._iterations = max(1, self.num_new // (self.batch_size if half_pass else self.new_per_batch))
-        self.first_iteration = 0
         self._orders: dict[tuple[str, int], np.ndarray] = {}
 
     def __len__(self) -> int:
         return self._iterations
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        first, self.first_iteration = self.first_iteration, 0
-        for iteration in range(first, self._iterations):
-            batch = self.batch(self.sampler.epoch, iteration)
-            yield [batch[place] for place in self.own_places(batch)]
+        return self.batches(self.sampler.epoch * len(self), len(self))
 
-    def own_places(self, batch: Sequence[tuple[int, int]]) -> Sequence[int]:
-        """Places in a whole batch of the images that this process takes."""
-        if self.views is None:
+    def batches(self, first: int, count: int, views: int | None = None, by_image: bool = False
+                ) -> Iterator[list[tuple[int, int]]]:
+        """This process's keys of ``count`` batches from iteration ``first`` of the task on.
+
+        Args:
+            first: index of an iteration, counted over all epochs.
+            count: number of batches.
+            views: augmentations per image, used in turn; None: a new one at every visit.
+            by_image: see :meth:`own_places`.
+        """
+        for iteration in range(first, first + count):
+            batch = self.batch(iteration, views)
+            yield [batch[place] for place in self.own_places(batch, by_image)]
+
+    def own_places(self, batch: Sequence[tuple[int, int]], by_image: bool = False) -> Sequence[int]:
+        """Places in a whole batch of the images that this process takes.
+
+        Args:
+            batch: keys of a whole batch.
+            by_image: Without, every process takes an equal slice. With, an image always goes to the same process, which
+                holds its features.
+        """
+        if not by_image:
             return range(self.rank * self.local_size, (self.rank + 1) * self.local_size)
         return [place for place, (position, _) in enumerate(batch) if position % self.world == self.rank]
 
-    def batch(self, epoch: int, iteration: int) -> list[tuple[int, int]]:
-        """Keys of the whole batch of all processes."""
+    def batch(self, iteration: int, views: int | None = None) -> list[tuple[int, int]]:
+        """Keys of the whole batch of all processes, see :meth:`batches`."""
+        epoch, iteration = divmod(iteration, len(self))
         # An epoch of a tiny task takes several passes over it; each pass is a shuffle of its own.
         passes = -(-self._iterations * self.new_per_batch // self.num_new)
-        new = self._draw('new', self.num_new, epoch * passes * self.num_new + iteration * self.new_per_batch,
-                         self.new_per_batch)
+        first = epoch * passes * self.num_new + iteration * self.new_per_batch
+        new = self._draw('new', self.num_new, first, self.new_per_batch, views)
         replayed = self.batch_size - self.new_per_batch
         visit = epoch * self._iterations + iteration
-        old = self._draw('memory', self.num_exemplars, visit * replayed, replayed)
+        old = self._draw('memory', self.num_exemplars, visit * replayed, replayed, views)
         return new + [(self.num_new + position, view) for position, view in old]
 
-    def _draw(self, part: str, size: int, start: int, count: int) -> list[tuple[int, int]]:
+    def _draw(self, part: str, size: int, start: int, count: int, views: int | None) -> list[tuple[int, int]]:
         """``count`` keys from ``start`` on of an endless chain of shuffles of ``range(size)``."""
         keys = []
         for place in range(start, start + count):
             shuffle, position = divmod(place, size)
-            view = shuffle if self.views is None else shuffle % self.views
+            view = shuffle if views is None else shuffle % views
             keys.append((int(self._shuffled(part, size, shuffle)[position]), view))
         return keys
 

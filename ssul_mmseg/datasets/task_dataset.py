@@ -1,4 +1,5 @@
 """The images of one task, with the labels that the task shows."""
+import copy
 import os
 import random
 from collections import Counter
@@ -11,7 +12,7 @@ from mmseg.registry import DATASETS
 from torch.utils.data import Dataset
 
 from ..errors import InputError
-from ..scenario import BACKGROUND, IGNORE, Scenario, check_setting
+from ..scenario import BACKGROUND, IGNORE, Scenario
 from ..work_dir.files import digest
 from .class_index import ClassIndex
 from .memory import ExemplarMemory
@@ -35,9 +36,8 @@ class TaskDataset(Dataset):
         pipeline: transforms, starting with ``LoadImage`` and ``LoadLabels``.
         scenario: arguments of :class:`~ssul_mmseg.tasks.Scenario`.
         task: index of the task.
-        setting: 'overlapped', 'disjoint' or 'sequential'.
-        memory: manifest of the exemplars to replay.
-        memory_labels: which classes an exemplar shows: 'seen', all seen so far, or 'stored', those that were labelled
+        exemplars: manifest of the exemplars to replay.
+        exemplar_labels: which classes an exemplar shows: 'seen', all seen so far, or 'stored', those that were labelled
             when it was stored.
         seed: seed of the augmentations.
         index_cache: folder where the class index is kept.
@@ -55,18 +55,16 @@ class TaskDataset(Dataset):
                  pipeline: Sequence[dict],
                  scenario: dict,
                  task: int,
-                 setting: str = 'overlapped',
-                 memory: str | None = None,
-                 memory_labels: str = 'seen',
+                 exemplars: str | None = None,
+                 exemplar_labels: str = 'seen',
                  seed: int = 0,
                  index_cache: str | None = None,
                  saliency_dir: str = 'SaliencyMap',
                  test_mode: bool = False) -> None:
         self.scenario = Scenario(**scenario)
-        self.task = self.scenario.check_task(task)
-        self.setting = check_setting(setting)
-        if memory_labels not in MEMORY_LABELS:
-            raise InputError(f'memory.labels is {memory_labels!r}; choose one of {", ".join(MEMORY_LABELS)}')
+        if exemplar_labels not in MEMORY_LABELS:
+            raise InputError(f'memory.labels is {exemplar_labels!r}; choose one of {", ".join(MEMORY_LABELS)}')
+        self.exemplar_labels = exemplar_labels
         self.seed = seed
         self.saliency_dir = saliency_dir
         self.test_mode = test_mode
@@ -82,18 +80,33 @@ class TaskDataset(Dataset):
         self.pipeline = Compose(pipeline)
         self.index = ClassIndex.load(masks, index_file(index_cache, self.source))
         self._check_values(masks)
-        if test_mode:
+        self._choose(task, exemplars)
+
+    def for_task(self, task: int, exemplars: str | Path | None = None) -> 'TaskDataset':
+        """The data set of another task, which shares with this one what does not depend on the task.
+
+        Args:
+            task: index of the task.
+            exemplars: manifest of the exemplars to replay.
+        """
+        other = copy.copy(self)
+        other._choose(task, exemplars)
+        return other
+
+    def _choose(self, task: int, exemplars: str | Path | None) -> None:
+        """Choose the images of a task, with the labels that each shows, and look for their files."""
+        self.task = self.scenario.check_task(task)
+        if self.test_mode:
             every_class = range(1, self.scenario.num_classes + 1)
-            self._samples = [(i, every_class) for i in range(len(self.source))]
+            self._samples: list[tuple[int, Sequence[int]]] = [(i, every_class) for i in range(len(self.source))]
             self.num_new = self.num_exemplars = 0
-            self._check_files(images)
-            return
-        new = self._task_images()
-        exemplars = self._exemplars(memory, memory_labels)
-        labelled = self.scenario.labelled(task, setting)
-        self._samples = [(i, labelled) for i in new] + exemplars
-        self.num_new, self.num_exemplars = len(new), len(exemplars)
-        self._check_files(images)
+        else:
+            labelled = self.scenario.labelled(task)
+            new = [(i, labelled) for i in self._task_images()]
+            old = self._exemplars(exemplars)
+            self._samples = new + old
+            self.num_new, self.num_exemplars = len(new), len(old)
+        self._check_files()
 
     def _metainfo(self, names: Sequence[str]) -> dict:
         """Class names and colours by label, background first, and whether a pixel can be background at all."""
@@ -137,7 +150,7 @@ class TaskDataset(Dataset):
         values = self._values(self.scenario.tasks[self.task])
         holding = self.index.with_any(values)
         chosen = holding
-        if self.setting != 'overlapped':
+        if self.scenario.setting != 'overlapped':
             known = [BACKGROUND, IGNORE, *self.scenario.seen(self.task)]
             chosen = holding & self.index.with_only(self._values(known))
         images = np.flatnonzero(chosen).tolist()
@@ -146,16 +159,16 @@ class TaskDataset(Dataset):
         names = ', '.join(self.metainfo['classes'][label] for label in self.scenario.tasks[self.task])
         if holding.any():
             raise InputError(
-                f'task {self.task} ({names}) has no image in the {self.setting} setting: each of the {holding.sum()} '
-                'that hold its classes holds one of a later task too; set scenario.setting=overlapped, or another '
-                'scenario.name or scenario.order')
+                f'task {self.task} ({names}) has no image in the {self.scenario.setting} setting: each of the '
+                f'{holding.sum()} that hold its classes holds one of a later task too; set '
+                'scenario.setting=overlapped, or another scenario.name or scenario.order')
         found = ', '.join(map(str, np.flatnonzero(self.index.counts())))
         raise InputError(
             f'task {self.task} ({names}) has no image: no mask holds the value{"s" * (len(values) > 1)} '
             f'{", ".join(map(str, values))}, which stand{"s" * (len(values) == 1)} for {names}; the masks hold '
             f'{found}: correct the masks, or the names and the order of the classes')
 
-    def _exemplars(self, manifest: str | None, memory_labels: str) -> list[tuple[int, Sequence[int]]]:
+    def _exemplars(self, manifest: str | Path | None) -> list[tuple[int, Sequence[int]]]:
         """Exemplars of a manifest as indices into the source, each with the labels it shows."""
         if manifest is None:
             return []
@@ -167,17 +180,18 @@ class TaskDataset(Dataset):
                 raise InputError(f'exemplar {exemplar.image!r} of {manifest} is no image of the training set, or of '
                                  'classes that its task did not label; train the task before with this data')
             shown = self.scenario.seen(self.task)
-            if memory_labels == 'stored':
-                shown = sorted({*self.scenario.labelled(exemplar.task, self.setting), *exemplar.labels})
+            if self.exemplar_labels == 'stored':
+                shown = sorted({*self.scenario.labelled(exemplar.task), *exemplar.labels})
             exemplars.append((places[exemplar.image], shown))
         return exemplars
 
-    def _check_files(self, images: Sequence[str]) -> None:
+    def _check_files(self) -> None:
         """Find a missing image or saliency map before training does; the class index has read every mask."""
         maps = [transform for transform in self.pipeline.transforms if getattr(transform, 'saliency', None) == 'map']
         for image, _ in self._samples:
-            if not os.path.isfile(images[image]):
-                raise InputError(f'image {images[image]} is missing; restore it or remove it from the image list')
+            path = self.source.get_data_info(image)['img_path']
+            if not os.path.isfile(path):
+                raise InputError(f'image {path} is missing; restore it or remove it from the image list')
             for transform in maps:
                 transform.check(self.saliency_path(image))
 

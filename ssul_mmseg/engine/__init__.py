@@ -3,10 +3,14 @@ from .. import quiet  # noqa: F401 - before anything imports mmseg
 
 # isort: split
 from .checkpoint_hook import CheckpointResumeHook
-from .loops import FeatureCacheTestLoop, FeatureCacheTrainLoop
+from .finite_hook import FiniteLossHook
+from .freeze_hook import FreezeHook
+from .loops import TaskTestLoop, TaskTrainLoop
+from .memory_hook import MemoryHook
 from .optim import BFloat16OptimWrapper
 from .progress_hook import ProgressHook
-from .task_hook import IncrementalTaskHook
+from .seed_hook import SeedHook
+from .weights_hook import WeightsHook
 
-__all__ = ['BFloat16OptimWrapper', 'CheckpointResumeHook', 'FeatureCacheTestLoop', 'FeatureCacheTrainLoop',
-           'IncrementalTaskHook', 'ProgressHook']
+__all__ = ['BFloat16OptimWrapper', 'CheckpointResumeHook', 'FiniteLossHook', 'FreezeHook', 'MemoryHook', 'ProgressHook',
+           'SeedHook', 'TaskTestLoop', 'TaskTrainLoop', 'WeightsHook']

@@ -5,15 +5,16 @@ from typing import Any
 
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
 from ..errors import InputError
 from ..work_dir.layout import CHECKPOINT, PREVIOUS, WEIGHTS
 from ..work_dir.weights import load_state, save_state
-from .processes import bare
+from .finite_hook import refuse_not_finite
+from .processes import unwrap
 from .resume import rename_stale
-from .task_hook import ORIGIN, refuse_not_finite
+from .runner import TaskRunner
+from .weights_hook import ORIGIN, origin_of
 
 
 @HOOKS.register_module()
@@ -41,13 +42,14 @@ class CheckpointResumeHook(Hook):
         self.interval = interval
         self.by_epoch = by_epoch
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: TaskRunner) -> None:
         """Go on from the last checkpoint, if there is one."""
+        self._origin = origin_of(runner)
         paths = (Path(runner.work_dir) / name for name in (CHECKPOINT, PREVIOUS))
         path = next((path for path in paths if path.exists()), None)
         if path:
             state = load_state(path)
-            if state.get(ORIGIN) != runner.message_hub.get_info(ORIGIN):
+            if state.get(ORIGIN) != self._origin:
                 barrier()  # until all processes have read it
                 if is_main_process():
                     rename_stale(path.parent, (CHECKPOINT, PREVIOUS), f'{path.parent.name} was begun from other '
@@ -59,31 +61,31 @@ class CheckpointResumeHook(Hook):
                 raise InputError(f'{path} is no checkpoint of this task; delete it and run again with '
                                  '--resume') from error
 
-    def _restore(self, runner: Runner, state: dict[str, Any]) -> None:
+    def _restore(self, runner: TaskRunner, state: dict[str, Any]) -> None:
         """Put the runner where the checkpoint was taken."""
-        bare(runner.model).load_state_dict(state['state_dict'])
+        model = unwrap(runner.model)
+        model.load_state_dict(state['state_dict'])
+        model.load_task_state(state['method_state'])
         runner.optim_wrapper.load_state_dict(state['optimizer'])
         for scheduler, saved in zip(runner.param_schedulers, state['param_schedulers'], strict=True):
             scheduler.load_state_dict(saved)
         loop = runner.train_loop
         loop._iter = state['iter']
-        loop._epoch, done = divmod(state['iter'], len(loop.dataloader))
-        loop.dataloader.batch_sampler.first_iteration = done
-        loop.dataloader.batch_sampler.sampler.set_epoch(loop._epoch)
+        loop._epoch = state['iter'] // len(loop.dataloader)
         runner.optim_wrapper.initialize_count_status(runner.model, loop.iter, loop.max_iters)
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
+    def after_train_iter(self, runner: TaskRunner, batch_idx: int, data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
         """Save inside an epoch; at its end some schedulers have yet to move."""
         done = runner.iter + 1
         if done % len(runner.train_dataloader):
             self._save(runner, done)
 
-    def after_train_epoch(self, runner: Runner) -> None:
+    def after_train_epoch(self, runner: TaskRunner) -> None:
         """Save at the end of an epoch."""
         self._save(runner, runner.iter)
 
-    def _save(self, runner: Runner, done: int) -> None:
+    def _save(self, runner: TaskRunner, done: int) -> None:
         """Save after ``done`` iterations if the interval ends there, but not at the end of the task."""
         interval = self.interval * (len(runner.train_dataloader) if self.by_epoch else 1)
         # Gradients that wait for others to be added are not saved: the next whole update is.
@@ -91,11 +93,12 @@ class CheckpointResumeHook(Hook):
         if done % counts or done // interval == (done - counts) // interval or done >= runner.max_iters:
             return
         state = {
-            'state_dict': bare(runner.model).state_dict(),
+            'state_dict': unwrap(runner.model).state_dict(),
+            'method_state': unwrap(runner.model).task_state(),
             'optimizer': runner.optim_wrapper.state_dict(),
             'param_schedulers': [scheduler.state_dict() for scheduler in runner.param_schedulers],
             'iter': done,
-            ORIGIN: runner.message_hub.get_info(ORIGIN),
+            ORIGIN: self._origin,
         }
         refuse_not_finite(state, runner, done)
         if not is_main_process():
@@ -105,7 +108,7 @@ class CheckpointResumeHook(Hook):
             os.replace(path, path.with_name(PREVIOUS))
         save_state(path, state)
 
-    def after_run(self, runner: Runner) -> None:
+    def after_run(self, runner: TaskRunner) -> None:
         """Drop the checkpoints of a learned task: its weights are written."""
         if is_main_process() and (Path(runner.work_dir) / WEIGHTS).exists():
             for name in (CHECKPOINT, PREVIOUS):

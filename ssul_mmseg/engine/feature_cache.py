@@ -1,4 +1,4 @@
-"""Features of a frozen trunk, computed once and kept: in memory, or in a file mapped into it."""
+"""What a frozen trunk or backbone makes of an image, computed once and kept: in memory, or in a file mapped into it."""
 import logging
 import os
 import tempfile
@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..machine import free_disk, free_memory, processes_here
 
-LOCATIONS = ('memory', 'disk')
+LOCATIONS = ('ram', 'disk')
 DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16, 'float32': torch.float32}
 ALIGNMENT = 64
 # Bytes of one file of location 'disk': a small data set takes no more than it needs.
@@ -27,23 +27,23 @@ class Entry:
     """What is kept of one image in one view.
 
     Args:
-        features: (channels, h, w), in the cache's dtype.
+        features: tensors (channels, h, w), in the cache's dtype: one of features, or a backbone's maps.
         labels: uint8 (H, W), finished labels.
         info: what else its user needs.
     """
 
-    features: Tensor
+    features: tuple[Tensor, ...]
     labels: Tensor
     info: Any = None
 
 
-def check_cache(views: int = 1, dtype: str = 'float16', location: str = 'memory', limit: float | None = None) -> None:
+def check_cache(views: int = 1, dtype: str = 'float16', location: str = 'ram', limit: float | None = None) -> None:
     """Check the values of a config's ``feature_cache``.
 
     Args:
         views: augmentations of each image, at least 1.
         dtype: of the kept features: 'float16', 'bfloat16' or 'float32'.
-        location: 'memory' or 'disk'.
+        location: 'ram' or 'disk'.
         limit: gigabytes (10^9 bytes) of this process; None: its share of half of what is free.
 
     Raises:
@@ -66,14 +66,14 @@ class FeatureCache:
     Args:
         dtype: 'float16', 'bfloat16' or 'float32'. Features are rounded to it on every use, the first one included, so
             that results do not depend on what is cached.
-        location: 'memory', or 'disk', nameless files, gone with :meth:`close` or with the process.
+        location: 'ram', or 'disk', nameless files, gone with :meth:`close` or with the process.
         limit: gigabytes (10^9 bytes) that the features of this process may take; None: its share of half of the free
             memory or disk.
         folder: where the files of location 'disk' lie.
         taken: bytes of the limit that another cache of this process has taken.
     """
 
-    def __init__(self, dtype: str = 'float16', location: str = 'memory', limit: float | None = None,
+    def __init__(self, dtype: str = 'float16', location: str = 'ram', limit: float | None = None,
                  folder: str | Path = '.', taken: int = 0) -> None:
         check_cache(dtype=dtype, location=location, limit=limit)
         self.dtype = DTYPES[dtype]
@@ -98,16 +98,16 @@ class FeatureCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def rounded(self, features: Tensor) -> Tensor:
+    def round_off(self, features: Tensor) -> Tensor:
         """Float32 features as they come back from the cache."""
         return features.to(self.dtype).float()
 
-    def put(self, key: Hashable, features: Tensor, labels: Tensor, info: Any = None) -> None:
-        """Keep features (channels, h, w) and uint8 labels (H, W) under a key, if they fit."""
+    def put(self, key: Hashable, features: Sequence[Tensor], labels: Tensor, info: Any = None) -> None:
+        """Keep features, each (channels, h, w), and uint8 labels (H, W) under a key, if they fit."""
         if self.full or key in self._entries:
             return
         try:
-            kept = [self._keep(features.detach().to(self.dtype)), self._keep(labels)]
+            kept = tuple(self._keep(part.detach().to(self.dtype)) for part in features), self._keep(labels)
         except (MemoryError, RuntimeError, OSError) as error:
             self.full = True
             reason = f' ({error.strerror})' if isinstance(error, OSError) else ''
@@ -117,9 +117,9 @@ class FeatureCache:
             return
         self._entries[key] = Entry(*kept, info)
 
-    def copied(self, features: Tensor, labels: Tensor) -> Entry:
-        """Features (channels, h, w) and uint8 labels (H, W) as :meth:`put` keeps them, but for the caller to hold."""
-        return Entry(_copied(features.detach().to(self.dtype)), _copied(labels))
+    def copy_out(self, features: Sequence[Tensor], labels: Tensor) -> Entry:
+        """An entry of features and uint8 labels (H, W) as :meth:`put` keeps them, but for the caller to hold."""
+        return Entry(tuple(_copy(part.detach().to(self.dtype)) for part in features), _copy(labels))
 
     def _keep(self, tensor: Tensor) -> Tensor:
         """A copy of a tensor on the CPU, aligned; a :class:`MemoryError` if it is beyond the limit."""
@@ -135,7 +135,7 @@ class FeatureCache:
             place, self._space = self._space[:exact], self._space[size:]
             kept = place.view(tensor.dtype).view(tensor.shape).copy_(tensor)
         else:
-            kept = _copied(tensor)
+            kept = _copy(tensor)
         self.used = used + size
         return kept
 
@@ -153,12 +153,46 @@ class FeatureCache:
         self._space = self._space[:0].clone()
 
 
-def _copied(tensor: Tensor) -> Tensor:
+def _copy(tensor: Tensor) -> Tensor:
     """A contiguous copy on the CPU, which keeps no larger tensor alive."""
     return tensor.to('cpu', copy=True, memory_format=torch.contiguous_format)
 
 
-def stacked(entries: Sequence[Entry], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Float32 features (B, channels, h, w) and uint8 labels (B, H, W) of entries of one size, on a device."""
-    features = torch.stack([entry.features for entry in entries]).to(device, non_blocking=True).float()
+def stack(entries: Sequence[Entry], device: torch.device) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Float32 features, each (B, channels, h, w), and uint8 labels (B, H, W) of entries of one size, on a device."""
+    parts = zip(*(entry.features for entry in entries), strict=True)
+    features = tuple(torch.stack(part).to(device, non_blocking=True).float() for part in parts)
     return features, torch.stack([entry.labels for entry in entries]).to(device, non_blocking=True)
+
+
+class TestFeatures:
+    """The test images' features, kept from task to task as long as the trunk is the same."""
+
+    def __init__(self) -> None:
+        self._trunk = ''
+        self._cache: FeatureCache | None = None
+
+    def of(self, trunk: str, **options: Any) -> FeatureCache:
+        """The cache for a trunk; another trunk's features are dropped.
+
+        Args:
+            trunk: checksum of the trunk and of what it is applied to.
+            options: the arguments of :class:`FeatureCache`.
+        """
+        if trunk != self._trunk or self._cache is None:
+            self.close()
+            self._trunk, self._cache = trunk, FeatureCache(**options)
+            # Training, which uses its features more often, has at least the other half.
+            self._cache.limit //= 2
+        return self._cache
+
+    @property
+    def used(self) -> int:
+        """Bytes that the features take."""
+        return 0 if self._cache is None else self._cache.used
+
+    def close(self) -> None:
+        """Drop everything."""
+        if self._cache is not None:
+            self._cache.close()
+        self._trunk, self._cache = '', None

@@ -1,17 +1,19 @@
-"""Which images pass a frozen trunk together: groups of one size, each when the first of it is needed."""
+"""Which images pass a frozen trunk together: groups of one size, each just before the batch that needs it."""
 from collections.abc import Container, Hashable, Sequence
 
 from ..datasets.samplers import ReplayBatchSampler
 
 
 def group_size(sampler: ReplayBatchSampler) -> int:
-    """Images that pass the trunk at a time: what a batch brings anew in an epoch of which nothing is kept."""
+    """Images per forward pass of the trunk: as many new images as one batch needs when the cache is empty."""
     return min(sampler.local_size, sampler.new_per_batch)
 
 
 def due_groups(batches: Sequence[Sequence[Hashable]], kept: Container[Hashable], size: int
                ) -> list[list[list[Hashable]]]:
-    """Split the keys that an epoch lacks into groups, each due at the batch that needs the first of it.
+    """Cut the uncached keys of an epoch into groups.
+
+    Each is computed just before the first batch that uses one of its keys.
 
     Args:
         batches: the keys of the epoch's batches, some of them in several.

@@ -1,9 +1,9 @@
-"""Training and test loops that pass each image through a frozen trunk once."""
+"""Training and test loops that pass each image through a frozen trunk or backbone once."""
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import EpochBasedTrainLoop, Runner, TestLoop
+from mmengine.runner import EpochBasedTrainLoop, TestLoop
 from mmengine.runner.amp import autocast
 from mmengine.structures import PixelData
 from mmseg.registry import LOOPS
@@ -14,158 +14,149 @@ from torch.utils.data import DataLoader
 from ..models.segmentors import IncrementalSegmentor, of_one_size
 from ..work_dir.files import digest
 from ..work_dir.weights import tensor_digest
-from .feature_cache import Entry, FeatureCache, check_cache, stacked
+from .feature_cache import Entry, FeatureCache, check_cache, stack
 from .groups import due_groups, group_size
-from .processes import bare
+from .processes import unwrap
+from .runner import TaskRunner
 
 
-def loaded(loader: DataLoader, batches: Iterable[Sequence[Hashable]]) -> Iterator[dict]:
-    """Load batches of keys by the workers of ``loader``; none is started where there is nothing to load."""
-    batches = list(batches)
-    if not batches:
-        return iter(())
+def load(loader: DataLoader, batches: Iterable[Sequence[Hashable]]) -> Iterator[dict]:
+    """Load batches of keys by the workers of ``loader``, which start with the first and end with the last."""
     return iter(DataLoader(
         loader.dataset, batch_sampler=batches, num_workers=loader.num_workers, collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory))
 
 
 @LOOPS.register_module()
-class FeatureCacheTrainLoop(EpochBasedTrainLoop):
-    """Trains classifiers on cached features; a model whose trunk is not frozen is trained as usual.
+class TaskTrainLoop(EpochBasedTrainLoop):
+    """Trains a task; what is frozen of the network is applied to an image once per view.
 
-    Every image has ``views`` augmentations, reused in turn. In the first ``views`` epochs each is loaded, passed
-    through the trunk and labelled as usual, and features and finished labels are kept; later epochs need neither
-    images nor trunk.
+    With a frozen trunk every image has ``views`` augmentations, reused in turn. In the first ``views`` epochs each is
+    loaded, passed through the trunk and labelled as usual, and features and finished labels are kept; later epochs need
+    neither images nor trunk. With a frozen backbone its maps are kept in the same way, and neck and head learn on them.
+    A network of which nothing is frozen, or without a cache, sees a new augmentation at every visit.
 
-    What an epoch lacks passes the trunk once in it, in groups of one size across its batches. What the cache does not
-    keep is held until its last use in the epoch: the rest of a group, less than a batch, and views of exemplars, which
-    alone come again, never more than the epoch has keys.
+    The uncached keys of an epoch pass the trunk once in it, in groups of one size across its batches. What the cache
+    does not keep is held until its last use in the epoch: the rest of a group, less than a batch, and views of
+    exemplars, which alone come again, never more than the epoch has keys.
 
     Args:
         runner: the runner.
         dataloader: the training data, with a ``ReplayBatchSampler``.
         max_epochs: number of epochs.
-        views: augmentations per image.
-        dtype: see :class:`~ssul_mmseg.features.FeatureCache`.
-        location: see :class:`~ssul_mmseg.features.FeatureCache`.
-        limit: see :class:`~ssul_mmseg.features.FeatureCache`.
+        feature_cache: ``views`` and the arguments of :class:`~ssul_mmseg.engine.feature_cache.FeatureCache`; None: keep
+            nothing.
     """
 
-    def __init__(self, runner: Runner, dataloader: dict, max_epochs: int, views: int = 5, dtype: str = 'float16',
-                 location: str = 'memory', limit: float | None = None) -> None:
-        check_cache(views)
+    def __init__(self, runner: TaskRunner, dataloader: dict, max_epochs: int,
+                 feature_cache: dict | None = None) -> None:
         super().__init__(runner, dataloader, max_epochs)
         self.cache: FeatureCache | None = None
-        if bare(runner.model).trunk_frozen:
-            self.cache = FeatureCache(dtype, location, limit, runner.work_dir, test_features.used)
-            self.dataloader.batch_sampler.views = views
+        self.views: int | None = None
+        # Where images belong to processes, one may be left without any, which only a frozen trunk can do.
+        self.by_image = False
+        model = unwrap(runner.model)
+        if feature_cache and model.frozen_prefix:
+            options = dict(feature_cache)
+            self.views = options.pop('views', 5)
+            check_cache(self.views, **options)
+            self.by_image = model.trunk_frozen
+            self.cache = FeatureCache(
+                **options, folder=runner.work_dir, taken=runner.scenario_run.test_features.used)
+        self._data: Iterator[dict] | None = None
+
+    def batch(self, iteration: int) -> list[tuple[int, int]]:
+        """Keys of the whole batch of all processes of an iteration of the task."""
+        return self.dataloader.batch_sampler.batch(iteration, self.views)
+
+    def places(self, iteration: int) -> tuple[Sequence[int], int]:
+        """Places in an iteration's batch of the images that this process has, and the size of the batch."""
+        batch = self.batch(iteration)
+        return self.dataloader.batch_sampler.own_places(batch, self.by_image), len(batch)
 
     def run(self) -> nn.Module:
         """Train, and drop the cache at the end of the task."""
+        unwrap(self.runner.model).before_training(self.dataloader)
         try:
             return super().run()
         finally:
+            self._data = None
             if self.cache is not None:
                 self.cache.close()
 
     def run_epoch(self) -> None:
-        """Train one epoch."""
-        if self.cache is None:
-            super().run_epoch()
-            return
+        """Train what is left of an epoch."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
-        sampler = self.dataloader.batch_sampler
-        first = sampler.first_iteration
-        batches = list(sampler)
-        groups = due_groups(batches, self.cache, group_size(sampler))
-        data = loaded(self.dataloader, (group for due in groups for group in due))
+        left = len(self.dataloader) - self._iter % len(self.dataloader)
+        if self.cache is None:
+            self._run_on_images(left)
+        else:
+            self._run_on_kept(self.cache, left)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def _run_on_images(self, count: int) -> None:
+        """Train ``count`` batches of newly loaded images."""
+        if self._data is None:
+            # One loader for the rest of the task: its workers outlive an epoch.
+            sampler = self.dataloader.batch_sampler
+            self._data = load(self.dataloader, sampler.batches(self._iter, self._max_iters - self._iter))
+        for _ in range(count):
+            self.run_iter(self._iter % len(self.dataloader), next(self._data))
+
+    def _run_on_kept(self, cache: FeatureCache, count: int) -> None:
+        """Train ``count`` batches of what the cache keeps, and compute what it lacks."""
+        sampler, first = self.dataloader.batch_sampler, self._iter
+        batches = list(sampler.batches(first, count, self.views, self.by_image))
+        groups = due_groups(batches, cache, group_size(sampler))
+        missing = [group for due in groups for group in due]
+        data = load(self.dataloader, missing) if missing else iter(())
         last_use = {key: place for place, keys in enumerate(batches) for key in keys}
         held: dict[Hashable, Entry] = {}
         for place, (keys, due) in enumerate(zip(batches, groups, strict=True)):
             for group in due:
-                held.update(self._computed(group, next(data)))
-            features, labels = self._features([held[key] if key in held else self.cache[key] for key in keys])
+                held.update(self._compute(cache, group, next(data)))
+            entries = [held[key] if key in held else cache[key] for key in keys]
+            model = unwrap(self.runner.model)
+            device = next(model.parameters()).device
+            # A process none of whose images are in the batch still joins the reductions.
+            kept, labels = stack(entries, device) if entries else model.nothing_kept()
             for key in keys:
                 if last_use[key] == place:
                     held.pop(key, None)
-            self._step(first + place, features, labels)
-        self.runner.call_hook('after_train_epoch')
-        self._epoch += 1
-
-    def _features(self, entries: Sequence[Entry]) -> tuple[Tensor, Tensor]:
-        """Features (B, channels, h, w) and finished labels (B, H, W) of a batch."""
-        model = bare(self.runner.model)
-        device = next(model.parameters()).device
-        if not entries:
-            # None of the batch's images belongs to this process; it still joins the reductions.
-            return (torch.zeros(0, model.decode_head.channels, 1, 1, device=device),
-                    torch.zeros(0, 1, 1, dtype=torch.uint8, device=device))
-        return stacked(entries, device)
+            self._step((first + place) % len(self.dataloader), kept, labels)
 
     @torch.no_grad()
-    def _computed(self, keys: Sequence[Hashable], data_batch: dict) -> dict[Hashable, Entry]:
-        """Pass loaded images through the trunk and label them; returns what of it the cache does not keep.
+    def _compute(self, cache: FeatureCache, keys: Sequence[Hashable], data_batch: dict) -> dict[Hashable, Entry]:
+        """Pass loaded images through what is frozen; returns what of it the cache does not keep.
 
         The last bits of an image's features depend on the size of its batch, not on what else is in it: a smaller
         group is filled up, as a run that goes on with an empty cache has other groups.
         """
-        model = bare(self.runner.model)
+        model = unwrap(self.runner.model)
         with self.runner.optim_wrapper.optim_context(model):
             data = model.data_preprocessor(data_batch, True)
             filled = torch.arange(group_size(self.dataloader.batch_sampler)) % len(keys)
-            inputs = data['inputs'][filled]
             shown = torch.cat([sample.gt_sem_seg.data for sample in data['data_samples']])[filled]
-            features = model.trunk(inputs)
             # The old model's labels come from the features as they are, not as they are kept.
-            labels = model.decode_head.to_labels(model.targets(inputs, features, shown))
-        parts = dict(zip(keys, zip(features, labels, strict=True), strict=False))
+            kept, labels = model.keep(data['inputs'][filled], shown)
+        parts = {key: ([part[place] for part in kept], labels[place]) for place, key in enumerate(keys)}
         for key, part in parts.items():
-            self.cache.put(key, *part)
-        return {key: self.cache.copied(*part) for key, part in parts.items() if key not in self.cache}
+            cache.put(key, *part)
+        return {key: cache.copy_out(*part) for key, part in parts.items() if key not in cache}
 
-    def _step(self, idx: int, features: Tensor, labels: Tensor) -> None:
+    def _step(self, idx: int, kept: Sequence[Tensor], labels: Tensor) -> None:
         """One update, as ``train_step`` makes it."""
         runner = self.runner
         runner.call_hook('before_train_iter', batch_idx=idx, data_batch=None)
         model, optim_wrapper = runner.model, runner.optim_wrapper
         with optim_wrapper.optim_context(model):
-            losses = model(features, labels, mode='features')
-        loss, outputs = bare(model).parse_losses(losses)
+            losses = model(kept, labels, mode='kept')
+        loss, outputs = unwrap(model).parse_losses(losses)
         optim_wrapper.update_params(loss)
         runner.call_hook('after_train_iter', batch_idx=idx, data_batch=None, outputs=outputs)
         self._iter += 1
-
-
-class _TestFeatures:
-    """The test images' features, kept from task to task as long as the trunk is the same."""
-
-    def __init__(self) -> None:
-        self.trunk = ''
-        self.cache: FeatureCache | None = None
-
-    def of(self, trunk: str, **options: object) -> FeatureCache:
-        """The cache for a trunk; another trunk's features are dropped."""
-        if trunk != self.trunk or self.cache is None:
-            self.close()
-            self.trunk, self.cache = trunk, FeatureCache(**options)
-            # Training, which uses its features more often, has at least the other half.
-            self.cache.limit //= 2
-        return self.cache
-
-    @property
-    def used(self) -> int:
-        """Bytes that the features take."""
-        return 0 if self.cache is None else self.cache.used
-
-    def close(self) -> None:
-        """Drop everything."""
-        if self.cache is not None:
-            self.cache.close()
-        self.trunk, self.cache = '', None
-
-
-test_features = _TestFeatures()
 
 
 def test_data_name(cfg: Config) -> str:
@@ -175,14 +166,12 @@ def test_data_name(cfg: Config) -> str:
 
 def trunk_digest(model: IncrementalSegmentor, data: str) -> str:
     """Checksum of everything below the classifiers, and of what it is applied to."""
-    state = model.state_dict()
-    parts = [f'{key} {tensor_digest(value)}' for key, value in state.items()
-             if not key.startswith('decode_head.classifiers.')]
+    parts = [f'{key} {tensor_digest(value)}' for key, value in model.trunk_state().items()]
     return digest('\n'.join([data, *parts]).encode())
 
 
 @LOOPS.register_module()
-class FeatureCacheTestLoop(TestLoop):
+class TaskTestLoop(TestLoop):
     """Evaluates on cached features of the test images, where no later task changes the trunk; else as usual.
 
     Args:
@@ -190,29 +179,29 @@ class FeatureCacheTestLoop(TestLoop):
         dataloader: the test data.
         evaluator: the metric.
         fp16: whether to compute in mixed precision.
-        dtype: see :class:`~ssul_mmseg.features.FeatureCache`.
-        location: see :class:`~ssul_mmseg.features.FeatureCache`.
-        limit: see :class:`~ssul_mmseg.features.FeatureCache`.
+        feature_cache: the arguments of :class:`~ssul_mmseg.engine.feature_cache.FeatureCache`; None: keep nothing.
     """
 
-    def __init__(self, runner: Runner, dataloader: dict, evaluator: dict, fp16: bool = False, dtype: str = 'float16',
-                 location: str = 'memory', limit: float | None = None) -> None:
+    def __init__(self, runner: TaskRunner, dataloader: dict, evaluator: dict, fp16: bool = False,
+                 feature_cache: dict | None = None) -> None:
         super().__init__(runner, dataloader, evaluator, fp16)
-        self.options = dict(dtype=dtype, location=location, limit=limit, folder=runner.work_dir)
+        self.options = None if feature_cache is None else dict(feature_cache, folder=runner.work_dir)
 
     @torch.no_grad()
     def run(self) -> dict:
         """Evaluate; returns the metrics."""
         runner = self.runner
-        if not bare(runner.model).trunk_stays:
+        model = unwrap(runner.model)
+        if self.options is None or not model.trunk_fixed or not model.predicts_from_features:
             return super().run()
         runner.call_hook('before_test')
         runner.call_hook('before_test_epoch')
-        model = bare(runner.model).eval()
-        cache = test_features.of(trunk_digest(model, test_data_name(runner.cfg)), **self.options)
+        model.eval()
+        cache = runner.scenario_run.test_features.of(trunk_digest(model, test_data_name(runner.cfg)), **self.options)
         batches = list(self.dataloader.batch_sampler)
         cached = [all(key in cache for key in batch) for batch in batches]
-        data = loaded(self.dataloader, (batch for batch, known in zip(batches, cached, strict=True) if not known))
+        missing = [batch for batch, known in zip(batches, cached, strict=True) if not known]
+        data = load(self.dataloader, missing) if missing else iter(())
         for idx, (keys, known) in enumerate(zip(batches, cached, strict=True)):
             runner.call_hook('before_test_iter', batch_idx=idx, data_batch=None)
             outputs = self._predict_cached(cache, keys) if known else self._predict_fresh(cache, keys, next(data))
@@ -225,21 +214,21 @@ class FeatureCacheTestLoop(TestLoop):
 
     def _predict_fresh(self, cache: FeatureCache, keys: Sequence[int], data_batch: dict) -> list[SegDataSample]:
         """Predict images and cache them; one by one, as those from the cache are, so that rounding is the same."""
-        model = bare(self.runner.model)
-        outputs = []
+        model = unwrap(self.runner.model)
+        outputs: list[SegDataSample] = []
         for part in of_one_size(data_batch):
             with autocast(enabled=self.fp16):
                 data = model.data_preprocessor(part, False)
-                features = cache.rounded(model.trunk(data['inputs'])).contiguous()
+                features = cache.round_off(model.trunk(data['inputs'])).contiguous()
             size = tuple(data['inputs'].shape[2:])
             for kept, sample in zip(features, data['data_samples'], strict=True):
-                cache.put(keys[len(outputs)], kept, sample.gt_sem_seg.data[0], (size, sample.metainfo))
+                cache.put(keys[len(outputs)], [kept], sample.gt_sem_seg.data[0], (size, sample.metainfo))
                 outputs += model.predict_by_feat(kept.unsqueeze(0), size, [sample])
         return outputs
 
     def _predict_cached(self, cache: FeatureCache, keys: Sequence[int]) -> list[SegDataSample]:
         """Predict cached images; they may differ in size."""
-        model = bare(self.runner.model)
+        model = unwrap(self.runner.model)
         return [predict_entry(model, cache[key]) for key in keys]
 
 
@@ -248,5 +237,6 @@ def predict_entry(model: IncrementalSegmentor, entry: Entry) -> SegDataSample:
     """Predict an image from its entry, whose ``info`` is the size of the network's input and mmseg's metainfo."""
     device, (size, metainfo) = next(model.parameters()).device, entry.info
     sample = SegDataSample(metainfo=metainfo, gt_sem_seg=PixelData(data=entry.labels.unsqueeze(0).to(device)))
-    sample, = model.predict_by_feat(entry.features.to(device).float().unsqueeze(0), size, [sample])
+    features, = entry.features
+    sample, = model.predict_by_feat(features.to(device).float().unsqueeze(0), size, [sample])
     return sample

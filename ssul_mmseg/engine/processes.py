@@ -15,7 +15,7 @@ from ..errors import InputError
 T = TypeVar('T')
 
 
-def bare(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> nn.Module:
     """The model without its distributed wrapper."""
     return model.module if is_model_wrapper(model) else model
 
@@ -62,6 +62,6 @@ def on_main_process(work: Callable[[], T]) -> T:
     broadcast_object_list(outcome)
     if outcome[1] is not None:
         error = InputError(outcome[1])
-        error.told = not is_main_process()
+        error.reported = not is_main_process()
         raise error
     return outcome[0]

@@ -5,8 +5,9 @@ import time
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
 from mmseg.registry import HOOKS
+
+from .runner import TaskRunner
 
 
 @HOOKS.register_module()
@@ -14,28 +15,23 @@ class ProgressHook(Hook):
     """Shows task, epoch, loss and time to go: a bar that redraws itself in a terminal, a line now and then in a log.
 
     Args:
-        task: index of the task.
-        num_tasks: tasks of the scenario.
-        classes: names of the classes that the task learns.
         interval: seconds between two lines where the output is no terminal.
     """
 
     priority = 'VERY_LOW'
     WIDTH = 24
 
-    def __init__(self, task: int, num_tasks: int, classes: list[str], interval: float = 15.0) -> None:
-        names = ', '.join(classes[:3]) + (f' and {len(classes) - 3} more' if len(classes) > 3 else '')
-        self.title = f'task {task}/{num_tasks - 1} ({names})'
+    def __init__(self, interval: float = 15.0) -> None:
         self.live = sys.stderr.isatty()
         self.interval = 0.2 if self.live else interval
         self._start = self._shown = time.monotonic()
         self._first = 0
 
-    def before_train(self, runner: Runner) -> None:
+    def before_train(self, runner: TaskRunner) -> None:
         """Start the clock."""
         self._start, self._shown, self._first = time.monotonic(), 0.0, runner.iter
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
+    def after_train_iter(self, runner: TaskRunner, batch_idx: int, data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
         """Show how far training is."""
         now = time.monotonic()
@@ -46,16 +42,17 @@ class ProgressHook(Hook):
         left = (now - self._start) / (done - self._first) * (runner.max_iters - done)
         share = done / runner.max_iters
         bar = '#' * round(share * self.WIDTH)
-        loss = torch.as_tensor(outputs['loss']).item()
-        self._write(f'{self.title} [{bar:-<{self.WIDTH}}] {share:4.0%}  epoch {runner.epoch + 1}/{runner.max_epochs}  '
+        loss = torch.as_tensor((outputs or {})['loss']).item()
+        epoch = f'epoch {runner.epoch + 1}/{runner.max_epochs}'
+        self._write(f'{title_of(runner)} [{bar:-<{self.WIDTH}}] {share:4.0%}  {epoch}  '
                     f'loss {loss:.4f}  {duration(left)} to go', last=done == runner.max_iters)
 
-    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
+    def after_test_iter(self, runner: TaskRunner, batch_idx: int, data_batch: dict | None = None,
                         outputs: list | None = None) -> None:
         """Show how far the evaluation is."""
         if self.live and is_main_process():
             total = len(runner.test_dataloader)
-            self._write(f'{self.title} evaluation {batch_idx + 1}/{total} batches', last=batch_idx + 1 == total)
+            self._write(f'{title_of(runner)} evaluation {batch_idx + 1}/{total} batches', last=batch_idx + 1 == total)
 
     def _write(self, line: str, last: bool) -> None:
         """Redraw the line in a terminal, else write it."""
@@ -69,3 +66,11 @@ def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f'{hours}:{minutes:02d}:{seconds:02d}' if hours else f'{minutes}:{seconds:02d}'
+
+
+def title_of(runner: TaskRunner) -> str:
+    """The task and what it learns, the many classes shortened."""
+    scenario, classes = runner.scenario_run.scenario, runner.test_loop.dataloader.dataset.metainfo['classes']
+    names = [classes[label] for label in scenario.tasks[runner.task]]
+    shown = ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
+    return f'task {runner.task}/{len(scenario.tasks) - 1} ({shown})'

@@ -1,4 +1,4 @@
-"""Going on where a run stopped: checkpoints inside a task, and a check that the run is still the same."""
+"""Going on where a run stopped: is it still the same run, and which of its files are whole and belong together?"""
 import json
 import logging
 import os
@@ -11,8 +11,10 @@ from mmengine.logging import print_log
 
 from ..datasets.memory import ExemplarMemory
 from ..errors import InputError
+from ..scenario import Scenario
 from ..work_dir.files import read_json, write_json
 from ..work_dir.layout import CHECKPOINT, MEMORY, PREVIOUS, RESULT, RUN, WEIGHTS, task_dir
+from ..work_dir.results import read_entry
 from ..work_dir.weights import load_state
 
 READERS = {WEIGHTS: load_state, MEMORY: ExemplarMemory.read, RESULT: read_json, CHECKPOINT: load_state,
@@ -54,6 +56,28 @@ def check_same_run(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
         shown = '; '.join(differing[:5])
         raise InputError(f'the run in {work_dir} had another config ({shown}{"; ..." if len(differing) > 5 else ""}); '
                          'use that config, or choose another --work-dir')
+
+
+def check_classes(work_dir: str | Path, scenario: Scenario, classes: Sequence[str], config: str | None) -> None:
+    """Refuse a work dir that was trained on other classes, or in another order, than the config has.
+
+    Args:
+        work_dir: of the scenario.
+        scenario: the config's scenario.
+        classes: the config's class names by label, background first.
+        config: the config's file.
+    """
+    for task, labels in enumerate(scenario.tasks):
+        path = task_dir(work_dir, task) / RESULT
+        try:
+            trained = read_entry(path, task)['classes'] if path.is_file() else None
+        except InputError:
+            continue  # a damaged file is reported where its values are needed
+        here = [classes[label] for label in labels]
+        if trained not in (None, here):
+            raise InputError(f'task {task} in {work_dir} was trained on the classes {", ".join(trained)}, but the '
+                             f'config {config} has {", ".join(here)}; give the config that was trained, or choose '
+                             'another work dir')
 
 
 def record_run(cfg: Config) -> None:

@@ -1,29 +1,40 @@
-"""mmengine's runner for one task: a quiet console, nothing unpickled, and faults of the config in one sentence."""
+"""mmengine's runner for one task: a quiet console, weights that come in by one door, nothing unpickled."""
 import contextlib
-import functools
 import logging
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
-import torch
 from mmengine.config import Config
+from mmengine.dist import broadcast
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_external_models
 from torch import nn
 
+from ..datasets.task_dataset import TaskDataset
 from ..errors import OUT_OF_MEMORY, InputError
-from ..work_dir.weights import nothing_unpickled
-from .processes import bare
-
-P, T = ParamSpec('P'), TypeVar('T')
+from ..models.segmentors import OldTask
+from ..work_dir.layout import MEMORY, WEIGHTS
+from ..work_dir.weights import load_weights, nothing_unpickled
+from .config_faults import SELF_REPORTED, config_faults, is_programming_error
+from .processes import unwrap
+from .run import Run
 
 
 class TaskRunner(Runner):
-    """mmengine's runner with a quiet console: its log goes to the file, warnings also to the screen."""
+    """The runner of one task of a run.
+
+    Its log goes to the task's file, warnings also to the screen. :func:`task_runner` builds it.
+    """
+
+    scenario_run: Run
+    """The run that the task belongs to."""
+    task: int
+    """Index of the task."""
+    old_digest: str = ''
+    """Checksum of the weights that the task started from; '' in task 0."""
 
     def build_logger(self, log_level: int | str = 'INFO', log_file: str | None = None, **kwargs: Any) -> MMLogger:
         """Build the logger; only warnings and errors reach the console."""
@@ -31,10 +42,10 @@ class TaskRunner(Runner):
         for handler in logger.handlers:
             if isinstance(handler, logging.FileHandler):
                 # On a full disk every line would print a traceback; what matters fails by itself.
-                handler.handleError = lambda record: None
+                handler.handleError = lambda record: None  # type: ignore[method-assign]
             else:
                 handler.setLevel(logging.WARNING)
-                handler.addFilter(_tells)
+                handler.addFilter(_is_worth_the_console)
         return logger
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -53,19 +64,37 @@ class TaskRunner(Runner):
         options = self.cfg.get('compile')
         if options:
             try:
-                bare(self.model).backbone.compile(**({} if options is True else options))
+                unwrap(self.model).backbone.compile(**({} if options is True else options))
             except (TypeError, ValueError, RuntimeError) as error:
                 raise InputError(f'compile is {options!r}, which torch.compile refuses ({error}); set it to True, '
                                  'False, or a dict of torch.compile\'s options') from error
 
     def _init_model_weights(self) -> None:
-        """Initialise the weights; a pretrained file that cannot be had is told in one sentence."""
+        """Give the network its first weights: in task 0 as mmengine does, later those of the task before.
+
+        This is the only place where a task's weights come from. Nothing draws weights after ``start_task``: what it
+        transfers to new filters would be lost.
+        """
+        if self.task == 0:
+            self._init_base_weights()
+            return
+        run, model = self.scenario_run, unwrap(self.model)
+        classes = self.train_dataloader.dataset.metainfo['classes']
+        old = load_weights(run.folder(self.task - 1) / WEIGHTS,
+                           [classes[label] for label in run.scenario.old(self.task)], self.task - 1)
+        model.start_task(OldTask(old.state_dict, old.method_state))
+        self.old_digest = old.digest
+        for value in model.state_dict().values():
+            broadcast(value)  # each process has drawn the new filters for itself
+
+    def _init_base_weights(self) -> None:
+        """Initialise as mmengine does; a pretrained file that cannot be had is one sentence."""
         trusted = self.cfg.get('trust_pickled_weights')
         try:
             with contextlib.nullcontext() if trusted else nothing_unpickled():
                 super()._init_model_weights()
         except Exception as error:  # a damaged file raises almost anything
-            init_cfg = bare(self.model).backbone.init_cfg
+            init_cfg = unwrap(self.model).backbone.init_cfg
             if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
                 raise
             file = _address(init_cfg['checkpoint'])
@@ -79,8 +108,8 @@ class TaskRunner(Runner):
                              'to start from scratch') from error
 
 
-def _tells(record: logging.LogRecord) -> bool:
-    """Whether a line is worth the console: not mmengine's for every frozen tensor, that it does not learn."""
+def _is_worth_the_console(record: logging.LogRecord) -> bool:
+    """Hide mmengine's line per frozen tensor."""
     return not record.getMessage().endswith('is skipped since its requires_grad=False')
 
 
@@ -90,44 +119,60 @@ def _address(checkpoint: str) -> str:
     return get_external_models().get(name, checkpoint) if scheme in ('open-mmlab', 'openmmlab') else checkpoint
 
 
-def config_faults_told(use: Callable[Concatenate[Config, P], T]) -> Callable[Concatenate[Config, P], T]:
-    """Decorate a function of a config: errors of the classes that it names become one :class:`InputError`."""
-    @functools.wraps(use)
-    def told(cfg: Config, *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return use(cfg, *args, **kwargs)
-        except (InputError, OSError, MemoryError, torch.cuda.OutOfMemoryError):
-            raise
-        except Exception as error:
-            raise InputError(f'the config {cfg.filename} cannot be used ({type(error).__name__}: {error}); correct it, '
-                             'or the --cfg-options') from error
-    return told
+def task_runner(run: Run, cfg: Config, task: int, trains: bool = True) -> TaskRunner:
+    """Build all that a task's config describes, before anything is trained.
 
-
-@config_faults_told
-def task_runner(cfg: Config) -> TaskRunner:
-    """Build all that a task's config describes, before anything is trained."""
-    runner = TaskRunner.from_cfg(cfg)
-    train_loop, _ = runner.train_loop, runner.test_loop  # they are built when they are asked for
-    if train_loop is not None:
-        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-        runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers or [])
+    Args:
+        run: the run that the task belongs to.
+        cfg: the task's config.
+        task: index of the task.
+        trains: whether the runner trains the task, or only evaluates it.
+    """
+    replayed = run.folder(task - 1) / MEMORY if task > 0 and run.memory else None
+    data = {'test': run.test_data(cfg)}
+    if trains:
+        data['train'] = run.train_data(cfg, task, replayed)
+    else:
+        cfg = cfg.copy()
+        for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+            cfg.pop(key, None)
+    with config_faults(cfg):
+        runner = TaskRunner.from_cfg(cfg)
+        runner.scenario_run, runner.task = run, task
+        for split, dataset in data.items():
+            loader = getattr(runner, f'_{split}_dataloader')
+            setattr(runner, f'_{split}_dataloader', {**loader, 'dataset': dict(type=_giving(dataset))})
+        train_loop, _ = runner.train_loop, runner.test_loop  # they are built when they are asked for
+        if train_loop is not None:
+            runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+            runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers or [])
     return runner
 
 
+def _giving(dataset: TaskDataset) -> Any:
+    """A type of data set that mmengine builds to one that is there; as an object mmengine would copy it."""
+    def give() -> TaskDataset:
+        return dataset
+    return give
+
+
 def train(runner: TaskRunner) -> None:
-    """Train a task; what fails before its first update is told as a fault of the config.
+    """Train a task; what fails before its first update is a fault of the config, unless code is wrong.
 
     Raises:
         InputError: the network, the data and the optimizer of the config do not go together.
     """
+    # Gradients are read after the backward pass of all processes and before the update, clipped and unscaled.
+    model = unwrap(runner.model)
+    runner.optim_wrapper.optimizer.register_step_pre_hook(lambda *_: model.before_step())
     try:
         runner.train()
-    except (InputError, OSError, MemoryError):
+    except SELF_REPORTED:
         raise
     except Exception as error:  # layers, losses and optimizers raise almost anything
         fault = str(error)
-        if runner.iter > 0 or fault.startswith('DataLoader worker') or any(sign in fault for sign in OUT_OF_MEMORY):
+        machine = fault.startswith('DataLoader worker') or any(sign in fault for sign in OUT_OF_MEMORY)
+        if runner.iter > 0 or machine or is_programming_error(error):
             raise
         fault = f'{type(error).__name__}: {" ".join(fault.split())}'
         raise InputError(f'the first step of {Path(runner.work_dir).name} failed ({fault}); the sizes of network and '

@@ -38,17 +38,15 @@ def mean(values: Iterable[float | None]) -> float | None:
 class IncrementalIoUMetric(BaseMetric):
     """mIoU over base, new and all classes, with unknown merged into background (SSUL, section 3.1).
 
-    Needs ``dataset_meta['classes']``: names by label, background first. The result holds, in percent:
-    ``mIoU_base``, ``mIoU_new``, ``mIoU_all`` (base and all count background, unless ``dataset_meta['background']`` says
-    that every pixel is of a class: then only those of future classes are), ``mIoU_base_no_background``,
-    ``mIoU_all_no_background``, ``forgetting`` (mean over the old classes c of IoU_c when c was learned minus IoU_c
-    now, in percentage points), ``forgetting_per_task`` (the same for each earlier task's classes) and ``IoU`` by class
-    name. A class without a labelled pixel is None and counts in no mean; a mean over nothing is None.
+    Needs ``dataset_meta['classes']``: names by label, background first. The result holds, in percent: ``mIoU_base``,
+    ``mIoU_new``, ``mIoU_all`` (base and all count background, unless ``dataset_meta['background']`` says that every
+    pixel is of a class: then only those of future classes are), ``mIoU_base_no_background``,
+    ``mIoU_all_no_background`` and ``IoU`` by class name. A class without a labelled pixel is None and counts in no
+    mean; a mean over nothing is None.
 
     Args:
         scenario: a :class:`~ssul_mmseg.tasks.Scenario`, or its arguments, as a config gives them.
         task: the task just learned.
-        learned_iou: IoU of each old class, by name, when it was learned.
         future_classes: what pixels of classes not yet learned are: 'background', or 'ignore' (the authors' code).
 
     Raises:
@@ -61,7 +59,6 @@ class IncrementalIoUMetric(BaseMetric):
     def __init__(self,
                  scenario: Scenario | Mapping,
                  task: int,
-                 learned_iou: Mapping[str, float | None] | None = None,
                  future_classes: str = 'background') -> None:
         if future_classes not in FUTURE_CLASSES:
             raise InputError(f'future_classes is {future_classes!r}; choose one of {", ".join(FUTURE_CLASSES)}')
@@ -69,7 +66,6 @@ class IncrementalIoUMetric(BaseMetric):
         super().__init__(collect_device='gpu')
         self.scenario = scenario if isinstance(scenario, Scenario) else Scenario(**scenario)
         self.task = self.scenario.check_task(task)
-        self.learned_iou = dict(learned_iou or {})
         self.num_channels = self.scenario.seen(task).stop
         ignored = self.num_channels
         future = BACKGROUND if future_classes == 'background' else ignored
@@ -148,16 +144,12 @@ class IncrementalIoUMetric(BaseMetric):
         def over(labels: Sequence[int]) -> float | None:
             return mean(iou[label] for label in labels)
 
-        per_task = [mean(self._drop(names[label], iou[label]) for label in labels)
-                    for labels in self.scenario.tasks[:self.task]]
         return {
             'mIoU_base': over([BACKGROUND, *base]),
             'mIoU_new': over(new),
             'mIoU_all': over([BACKGROUND, *base, *new]),
             'mIoU_base_no_background': over(base),
             'mIoU_all_no_background': over([*base, *new]),
-            'forgetting': mean(self._drop(names[label], iou[label]) for label in self.scenario.old(self.task)),
-            'forgetting_per_task': per_task,
             'IoU': {names[label]: value for label, value in enumerate(iou)},
         }
 
@@ -168,8 +160,3 @@ class IncrementalIoUMetric(BaseMetric):
             raise InputError(f'the test data name {len(names)} classes, but the scenario has background and '
                              f'{self.scenario.num_classes} more; wrap the data set in TaskDataset')
         return names
-
-    def _drop(self, name: str, now: float | None) -> float | None:
-        """How far a class's IoU has fallen since it was learned, in percentage points."""
-        was = self.learned_iou.get(name)
-        return None if was is None or now is None else was - now

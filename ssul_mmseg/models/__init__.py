@@ -1,10 +1,19 @@
-"""Heads, losses, normalisation and segmentors."""
+"""A batch becomes features, logits and a loss."""
 from .. import quiet  # noqa: F401 - before anything imports mmseg
 
 # isort: split
-from .heads import IncrementalASPPHead
+from .heads import (
+                    IncrementalASPPHead,
+                    IncrementalDepthwiseSeparableASPPHead,
+                    IncrementalFCNHead,
+                    IncrementalHead,
+                    IncrementalSegformerHead,
+                    IncrementalUPerHead,
+)
 from .losses import SigmoidBCELoss, SoftmaxCELoss
 from .norm import GlooSyncBN
 from .segmentors import IncrementalSegmentor
 
-__all__ = ['GlooSyncBN', 'IncrementalASPPHead', 'IncrementalSegmentor', 'SigmoidBCELoss', 'SoftmaxCELoss']
+__all__ = ['GlooSyncBN', 'IncrementalASPPHead', 'IncrementalDepthwiseSeparableASPPHead', 'IncrementalFCNHead',
+           'IncrementalHead', 'IncrementalSegformerHead', 'IncrementalSegmentor', 'IncrementalUPerHead',
+           'SigmoidBCELoss', 'SoftmaxCELoss']

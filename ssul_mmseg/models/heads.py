@@ -1,43 +1,44 @@
-"""The DeepLab-v3 head of a network that learns classes task by task."""
+"""Heads of a network that learns classes task by task: any of mmseg's, with classifiers per task beside it."""
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import normal_init
-from mmseg.models.decode_heads import ASPPHead
+from mmengine.structures import PixelData
+from mmseg.models.decode_heads import ASPPHead, DepthwiseSeparableASPPHead, FCNHead, SegformerHead, UPerHead
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import InputError
 from ..scenario import IGNORE, UNKNOWN
 from .dropout import BatchDropout2d
-from .losses import IGNORED, channel_table, looked_up
+from .losses import IGNORED, channel_table, lookup
 
 CLASSIFIERS = ('linear', 'conv')
 
 
-@MODELS.register_module()
-class IncrementalASPPHead(ASPPHead):
-    """ASPP shared by all tasks, with a classifier for background, for unknown and for the classes of each task.
+class IncrementalHead(BaseDecodeHead):
+    """Mixin over one of mmseg's decode heads: classifiers for background, for unknown, for the classes of each task.
 
-    Logit channels are ``[background, class 1 .. class n_seen, unknown]``: a class keeps its channel for ever.
+    The head's own layers make the features; its final classifier is taken out. Logit channels are ``[background,
+    class 1 .. class n_seen, unknown]``: a class keeps its channel for ever. A head is made of it in one line:
+    ``class IncrementalFCNHead(IncrementalHead, FCNHead)``.
 
     Args:
         classes_per_task: number of classes of each task so far; the last is the task being learned.
-        in_channels: channels of the backbone's feature map.
-        channels: channels of the ASPP output, on which the classifiers work.
         unknown: whether there is an unknown channel; without it unknown pixels are background.
         classifier: 'linear', one 1x1 filter per class (the paper); 'conv', a 3x3 convolution, normalisation and ReLU
             per task before them (the authors' code).
-        dilations: dilation rates of the ASPP.
         dropout_ratio: share of feature channels dropped in training, before the classifiers.
-        norm_cfg: normalisation layers.
-        in_index: which feature map of the backbone to use.
-        align_corners: as in :func:`torch.nn.functional.interpolate`.
-        loss_decode: ``SigmoidBCELoss`` (the paper) or ``SoftmaxCELoss``.
+        loss_decode: ``SigmoidBCELoss`` (the paper, the default), ``SoftmaxCELoss``, or any of mmseg's losses.
+        head: the arguments of mmseg's head, such as ``in_channels`` and ``channels``.
 
     Raises:
         InputError: ``classifier`` is none of the two.
@@ -45,37 +46,25 @@ class IncrementalASPPHead(ASPPHead):
 
     def __init__(self,
                  classes_per_task: Sequence[int],
-                 in_channels: int,
-                 channels: int,
                  *,
                  unknown: bool = True,
                  classifier: str = 'linear',
-                 dilations: Sequence[int] = (1, 6, 12, 18),
                  dropout_ratio: float = 0.1,
-                 norm_cfg: dict | None = None,
-                 in_index: int = -1,
-                 align_corners: bool = False,
-                 loss_decode: dict | None = None) -> None:
+                 loss_decode: dict | list[dict] | None = None,
+                 **head: Any) -> None:
         if classifier not in CLASSIFIERS:
             raise InputError(f'decode_head.classifier is {classifier!r}; choose one of {", ".join(CLASSIFIERS)}')
         self.num_seen = sum(classes_per_task)
+        self.num_old = sum(classes_per_task[:-1])
         self.task = len(classes_per_task) - 1
-        super().__init__(
-            dilations=tuple(dilations),
-            in_channels=in_channels,
-            channels=channels,
-            num_classes=self.num_seen + 1 + unknown,
-            dropout_ratio=dropout_ratio,
-            norm_cfg=norm_cfg,
-            in_index=in_index,
-            align_corners=align_corners,
-            loss_decode=loss_decode or dict(type='SigmoidBCELoss'),
-            ignore_index=IGNORE,
-            init_cfg=None)
+        # mmseg's own init_cfg is about the classifier that is taken out.
+        super().__init__(**{'init_cfg': None, **head}, num_classes=self.num_seen + 1 + unknown,
+                         dropout_ratio=dropout_ratio, loss_decode=loss_decode or dict(type='SigmoidBCELoss'),
+                         ignore_index=IGNORE)
         del self.conv_seg
         if self.dropout is not None:
             self.dropout = BatchDropout2d(dropout_ratio)
-        widths = {'background': 1, **{f'task_{t}': n for t, n in enumerate(classes_per_task)}}
+        widths = {'background': 1, **{task_name(t): n for t, n in enumerate(classes_per_task)}}
         if unknown:
             widths['unknown'] = 1
         self.classifiers = nn.ModuleDict({name: self._classifier(classifier, n) for name, n in widths.items()})
@@ -95,7 +84,7 @@ class IncrementalASPPHead(ASPPHead):
         return nn.Sequential(*own, nn.Conv2d(self.channels, num_classes, 1))
 
     def init_weights(self) -> None:
-        """Initialise the classifiers (:meth:`init_classifiers`); the ASPP starts as its modules do."""
+        """Initialise the classifiers (:meth:`init_classifiers`); the head's own layers start as mmseg's do."""
         self.init_classifiers(*self.names)
         super().init_weights()
 
@@ -109,9 +98,39 @@ class IncrementalASPPHead(ASPPHead):
         """Names of the classifiers in the order of their channels."""
         return list(self._channels)
 
+    @property
+    def old_names(self) -> list[str]:
+        """Names of the classifiers of the classes learned before this task."""
+        return [task_name(task) for task in range(self.task)]
+
+    @property
+    def new_name(self) -> str:
+        """Name of the classifier of this task's classes."""
+        return task_name(self.task)
+
+    @property
+    def has_unknown(self) -> bool:
+        """Whether there is an unknown channel."""
+        return 'unknown' in self._channels
+
+    @property
+    def independent_channels(self) -> bool:
+        """Whether the loss judges each channel alone, by a sigmoid, and not all of them by a softmax."""
+        losses = self.loss_decode if isinstance(self.loss_decode, nn.ModuleList) else [self.loss_decode]
+        return all(getattr(loss, 'use_sigmoid', False) for loss in losses)
+
     def channels_of(self, names: Sequence[str]) -> list[int]:
         """Logit channels of the named classifiers, ascending."""
         return [channel for name in self.names if name in names for channel in self._channels[name]]
+
+    def trunk_modules(self) -> list[nn.Module]:
+        """The head's own layers: all that lies between the backbone's maps and the classifiers."""
+        beside = (self.classifiers, self.dropout, self.loss_decode)
+        return [module for module in self.children() if not any(module is other for other in beside)]
+
+    def classifier_norms(self) -> list[nn.Module]:
+        """Normalisation layers of the classifiers; linear ones have none."""
+        return [module for module in self.classifiers.modules() if isinstance(module, _BatchNorm)]
 
     def begin_batch(self, seed: int, places: Sequence[int], size: int) -> None:
         """Announce the next batch to what is random, see :class:`BatchDropout2d`."""
@@ -120,7 +139,17 @@ class IncrementalASPPHead(ASPPHead):
 
     def features(self, inputs: Sequence[Tensor]) -> Tensor:
         """Map the backbone's feature maps to float (B, channels, h, w), what the classifiers see."""
-        return self._forward_feature(inputs)
+        # mmseg's forward ends in cls_seg, which is the identity here.
+        return super().forward(inputs)
+
+    def cls_seg(self, feat: Tensor) -> Tensor:
+        """Give features back as they are: the classifiers follow in :meth:`classify`."""
+        return feat
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Logits (B, C, h, w) of all channels from the backbone's feature maps, as mmseg expects them."""
+        features = self.features(inputs)
+        return self.classify(features if self.dropout is None else self.dropout(features))
 
     def classify(self, features: Tensor, names: Sequence[str] | None = None) -> Tensor:
         """Logits of the named classifiers (default: all), in the order of their channels.
@@ -135,10 +164,6 @@ class IncrementalASPPHead(ASPPHead):
         kept = [self.classifiers[name] for name in self.names if names is None or name in names]
         return classify(kept, features)
 
-    def cls_seg(self, feat: Tensor) -> Tensor:
-        """Logits of all channels, as mmseg's ``forward`` expects them."""
-        return self.classify(feat)
-
     def to_channels(self, labels: Tensor) -> Tensor:
         """Turn labels into channels: unknown becomes the last channel, ignored pixels ``IGNORED``.
 
@@ -149,7 +174,7 @@ class IncrementalASPPHead(ASPPHead):
             int64 (B, H, W).
         """
         self._label_table = self._label_table.to(labels.device)
-        return looked_up(self._label_table, labels)
+        return lookup(self._label_table, labels)
 
     def to_labels(self, channels: Tensor) -> Tensor:
         """Undo :meth:`to_channels`: integer channels 0..C-1 or ``IGNORED`` to uint8 labels of the same shape.
@@ -162,11 +187,11 @@ class IncrementalASPPHead(ASPPHead):
         labels = channels.masked_fill(channels > self.num_seen, UNKNOWN)
         return labels.masked_fill(channels == IGNORED, IGNORE).to(torch.uint8)
 
-    def loss(self, features: Tensor, target: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Loss over the named classifiers' channels, averaged over the valid pixels of all processes.
+    def pixel_loss(self, features: Tensor, target: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Loss over the named classifiers' channels.
 
-        The mean is taken over the whole batch, not per process: so the update does not depend on how many
-        processes share a batch.
+        A loss of this package is averaged over the valid pixels of all processes, not per process: so the update does
+        not depend on how many processes share a batch. mmseg's losses are averaged as mmseg does, over all channels.
 
         Args:
             features: float (B, channels, h, w).
@@ -178,12 +203,19 @@ class IncrementalASPPHead(ASPPHead):
         """
         if self.dropout is not None:
             features = self.dropout(features)
+        if not hasattr(self.loss_decode, 'grid_sum'):
+            return self._mmseg_loss(self.classify(features).float(), target)
         logits = self.classify(features, names).float()
         target = self._channels_among(target, names)
         valid = (target != IGNORED).sum()
         all_reduce(valid)
-        total = self.loss_decode(logits, target, self.align_corners)
+        total = self.loss_decode.grid_sum(logits, target, self.align_corners)
         return {self.loss_decode.loss_name: total * get_world_size() / valid.clamp(min=1)}
+
+    def _mmseg_loss(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """mmseg's losses, sampler and accuracy for logits (B, C, h, w) and channels (B, H, W)."""
+        labels = target.masked_fill(target < 0, self.ignore_index).unsqueeze(1)
+        return self.loss_by_feat(logits, [SegDataSample(gt_sem_seg=PixelData(data=label)) for label in labels])
 
     def _channels_among(self, target: Tensor, names: Sequence[str]) -> Tensor:
         """Turn a target (B, H, W) over all channels into one over those of the named classifiers."""
@@ -193,7 +225,7 @@ class IncrementalASPPHead(ASPPHead):
         key = tuple(kept)
         if key not in self._channel_tables or self._channel_tables[key].device != target.device:
             self._channel_tables[key] = channel_table(self.out_channels, kept, target.device)
-        return looked_up(self._channel_tables[key], target - IGNORED)
+        return lookup(self._channel_tables[key], target - IGNORED)
 
     def transfer_weights(self, source: str | None) -> None:
         """Start the filters of the task's classes as copies of one filter (SSUL, section 3.4, weight transfer).
@@ -209,19 +241,50 @@ class IncrementalASPPHead(ASPPHead):
         if source not in self.classifiers:
             raise InputError(f'weights cannot be transferred from {source!r}: the head has no such classifier; '
                              'choose another model.weight_transfer')
-        old, new = self.classifiers[source].state_dict(), self.classifiers[f'task_{self.task}'].state_dict()
+        old, new = self.classifiers[source].state_dict(), self.classifiers[self.new_name].state_dict()
         for key, value in new.items():
             # The last layer has a filter per class: the one filter is repeated. All others have equal shapes.
             value.copy_(old[key].expand_as(value))
 
 
-def classify(classifiers: Sequence[nn.Sequential], features: Tensor) -> Tensor:
+@MODELS.register_module()
+class IncrementalASPPHead(IncrementalHead, ASPPHead):
+    """DeepLab-v3's head; mmseg's ``ASPPHead`` has its arguments."""
+
+
+@MODELS.register_module()
+class IncrementalDepthwiseSeparableASPPHead(IncrementalHead, DepthwiseSeparableASPPHead):
+    """DeepLab-v3+'s head; mmseg's ``DepthwiseSeparableASPPHead`` has its arguments."""
+
+
+@MODELS.register_module()
+class IncrementalUPerHead(IncrementalHead, UPerHead):
+    """UPerNet's head; mmseg's ``UPerHead`` has its arguments."""
+
+
+@MODELS.register_module()
+class IncrementalSegformerHead(IncrementalHead, SegformerHead):
+    """SegFormer's head; mmseg's ``SegformerHead`` has its arguments."""
+
+
+@MODELS.register_module()
+class IncrementalFCNHead(IncrementalHead, FCNHead):
+    """A fully convolutional head, also as an auxiliary one; mmseg's ``FCNHead`` has its arguments."""
+
+
+def task_name(task: int) -> str:
+    """Name of the classifier of a task's classes."""
+    return f'task_{task}'
+
+
+def classify(classifiers: Sequence[nn.Module], features: Tensor) -> Tensor:
     """Concatenated logits (B, C, h, w) of classifiers on float (B, channels, h, w).
 
     1x1 filters run as one convolution: many small ones would cost a pass over the features each.
     """
-    if all(len(classifier) == 1 for classifier in classifiers):
-        weight = torch.cat([classifier[-1].weight for classifier in classifiers])
-        bias = torch.cat([classifier[-1].bias for classifier in classifiers])
+    layers = [list(cast(nn.Sequential, classifier)) for classifier in classifiers]
+    if all(len(parts) == 1 for parts in layers):
+        weight = torch.cat([parts[-1].weight for parts in layers])
+        bias = torch.cat([parts[-1].bias for parts in layers])
         return F.conv2d(features, weight, bias)
     return torch.cat([classifier(features) for classifier in classifiers], dim=1)

@@ -1,5 +1,6 @@
 """Pixel losses over logit channels, as pure functions and as registered modules."""
 import functools
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -7,6 +8,8 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from ..errors import InputError
+from ..scenario import IGNORE
 from .upsampling import upsample
 
 NO_POSITIVE = -1
@@ -101,26 +104,66 @@ def softmax_ce(logits: Tensor, target: Tensor) -> Tensor:
     return F.cross_entropy(logits, target, ignore_index=IGNORED, reduction='sum')
 
 
+class GridLoss(nn.Module, ABC):
+    """A loss that mmseg can call, and that takes logits on the grid of the features where that is cheaper.
+
+    A subclass gives :meth:`grid_sum`; mmseg's protocol follows from it.
+    """
+
+    loss_name = ''
+    """Its key among the losses."""
+    use_sigmoid = False
+    """Whether each channel is judged alone, so that channels without a gradient may be left out."""
+
+    @abstractmethod
+    def grid_sum(self, logits: Tensor, target: Tensor, align_corners: bool = False) -> Tensor:
+        """Sum over the valid pixels, a scalar in nats.
+
+        Args:
+            logits: float (B, C, h, w), on the grid of the features.
+            target: int64 (B, H, W), a channel 0..C-1, :data:`NO_POSITIVE` or :data:`IGNORED`.
+            align_corners: as in :func:`torch.nn.functional.interpolate`.
+        """
+
+    def forward(self, cls_score: Tensor, label: Tensor, weight: Tensor | None = None,
+                ignore_index: int = IGNORE) -> Tensor:
+        """Mean over the valid pixels of this process, as mmseg asks for it.
+
+        Args:
+            cls_score: float (B, C, H, W), logits.
+            label: int64 (B, H, W), a channel or ``ignore_index``.
+            weight: not supported; mmseg gives None without a pixel sampler.
+            ignore_index: label of the pixels that do not count.
+
+        Raises:
+            InputError: there are pixel weights.
+        """
+        if weight is not None:
+            raise InputError(f'{type(self).__name__} takes no pixel weights; remove decode_head.sampler, or set '
+                             "decode_head.loss_decode to one of mmseg's losses")
+        target = label.masked_fill(label == ignore_index, IGNORED)
+        return self.grid_sum(cls_score.float(), target) / (target != IGNORED).sum().clamp(min=1)
+
+
 @MODELS.register_module()
-class SigmoidBCELoss(nn.Module):
-    """SSUL's loss, see :func:`upsampled_sigmoid_bce`; its channels are independent, so frozen ones may be left out."""
+class SigmoidBCELoss(GridLoss):
+    """SSUL's loss, see :func:`upsampled_sigmoid_bce`."""
 
     loss_name = 'loss_bce'
-    independent_channels = True
+    use_sigmoid = True
 
-    def forward(self, logits: Tensor, target: Tensor, align_corners: bool = False) -> Tensor:
+    def grid_sum(self, logits: Tensor, target: Tensor, align_corners: bool = False) -> Tensor:
         """Return :func:`upsampled_sigmoid_bce`."""
         return upsampled_sigmoid_bce(logits, target, align_corners)
 
 
 @MODELS.register_module()
-class SoftmaxCELoss(nn.Module):
+class SoftmaxCELoss(GridLoss):
     """The usual segmentation loss, see :func:`softmax_ce`; it needs every channel."""
 
     loss_name = 'loss_ce'
-    independent_channels = False
 
-    def forward(self, logits: Tensor, target: Tensor, align_corners: bool = False) -> Tensor:
+    def grid_sum(self, logits: Tensor, target: Tensor, align_corners: bool = False) -> Tensor:
         """Return :func:`softmax_ce` of logits (B, C, h, w), upsampled to the target's size."""
         return softmax_ce(upsample(logits, target.shape[1:], align_corners), target)
 
@@ -134,7 +177,7 @@ def channel_table(num_channels: int, kept: list[int], device: torch.device) -> T
         device: where the table lives.
 
     Returns:
-        int64 (num_channels + 2,), for :func:`looked_up` with ``target - IGNORED``; the two negative targets, which come
+        int64 (num_channels + 2,), for :func:`lookup` with ``target - IGNORED``; the two negative targets, which come
         first, stay as they are.
     """
     table = torch.full((num_channels + 2, ), NO_POSITIVE, dtype=torch.long, device=device)
@@ -143,6 +186,6 @@ def channel_table(num_channels: int, kept: list[int], device: torch.device) -> T
     return table
 
 
-def looked_up(table: Tensor, index: Tensor) -> Tensor:
+def lookup(table: Tensor, index: Tensor) -> Tensor:
     """``table[index]`` for an integer index of any shape, none negative: six times faster on a CPU."""
     return table.index_select(0, index.flatten().int()).view(index.shape)

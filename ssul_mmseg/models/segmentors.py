@@ -1,85 +1,212 @@
-"""What all methods share: a segmentor that starts from the old task's weights and can freeze parts of itself."""
-from collections.abc import Iterator, Sequence
+"""What all methods share: a segmentor that starts from the old task, freezes parts of itself, and predicts labels."""
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import torch
 from mmengine.structures import PixelData
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.structures import SegDataSample
+from mmseg.utils import add_prefix
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from ..errors import InputError
 from ..scenario import BACKGROUND
+from .heads import IncrementalHead
+from .old_model import OldModel
 from .upsampling import upsample, upsampled_argmax
 
 MERGE_UNKNOWN = ('labels', 'scores')
 
 
-class IncrementalSegmentor(EncoderDecoder):
-    """An encoder-decoder that learns the classes of one task; methods extend it.
+@dataclass
+class Batch:
+    """What a method sees of a batch of B images.
 
-    A method overrides some of :meth:`frozen_modules`, :attr:`trunk_stays`, :meth:`start_task`, :meth:`targets` and
-    :meth:`learning_classifiers`, and nothing else. Its *trunk* is everything below the classifiers: backbone, neck and
-    ASPP.
+    Args:
+        labels: uint8 or int64 (B, H, W), augmented labels.
+        features: float (B, channels, h, w), what the classifiers see.
+        inputs: float (B, 3, H, W), normalised images; None where they come from the feature cache.
+        prefix: maps of the backbone; () where features come from the feature cache.
+        maps: maps that the head sees, of the backbone or the neck; () likewise.
+        targets: int64 (B, H, W), channels of the head or ``losses.IGNORED``; what ``targets`` returned.
+    """
+
+    labels: Tensor
+    features: Tensor
+    inputs: Tensor | None = None
+    prefix: tuple[Tensor, ...] = ()
+    maps: tuple[Tensor, ...] = ()
+    targets: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class OldTask:
+    """What a task takes over from the one before.
+
+    Args:
+        weights: state dict of its network.
+        state: its method's own state, what ``finish_task`` returned.
+    """
+
+    weights: Mapping[str, Tensor]
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class IncrementalSegmentor(EncoderDecoder):
+    """An encoder-decoder that learns the classes of one task; a method is a subclass.
+
+    A method overrides some of these, which the engine calls in this order (docs/add_a_method.md):
+    :meth:`frozen_modules`, :meth:`start_task`, :meth:`before_training`, :meth:`targets`, :meth:`losses`,
+    :meth:`before_step`, :meth:`task_state`, :meth:`finish_task`, and :attr:`trunk_fixed` beside them. The *trunk* is
+    everything below the classifiers: backbone, neck, and the head's own layers.
 
     Args:
         backbone: any mmseg backbone.
-        decode_head: an ``IncrementalASPPHead``.
+        decode_head: an :class:`~ssul_mmseg.models.heads.IncrementalHead`, such as ``IncrementalASPPHead``.
         neck: any mmseg neck.
+        auxiliary_head: one or several of the same kind, which help a trunk to learn.
         data_preprocessor: mmseg's ``SegDataPreProcessor``.
+        train_cfg: as in mmseg.
+        test_cfg: as in mmseg: ``dict(mode='whole')`` (the default), or ``dict(mode='slide', crop_size=, stride=)``;
+            with ``seg_logits=True`` samples carry their logits too.
         merge_unknown: how predictions treat unknown: 'labels', as a label of its own that the metric counts as
             background (the paper); 'scores', added to the background's sigmoid score (the authors' code).
         channels_last: whether convolutions run in channels-last memory layout; same numbers to rounding, faster.
+        freeze_backbone: whether the backbone keeps its (pretrained) weights in every task, the first included.
 
     Raises:
-        InputError: ``merge_unknown`` is none of the two.
+        InputError: ``merge_unknown`` is none of the two, or the head is no incremental one.
     """
+
+    decode_head: IncrementalHead
 
     def __init__(self,
                  backbone: dict,
                  decode_head: dict,
                  neck: dict | None = None,
+                 auxiliary_head: dict | list[dict] | None = None,
                  data_preprocessor: dict | None = None,
+                 train_cfg: dict | None = None,
+                 test_cfg: dict | None = None,
                  merge_unknown: str = 'labels',
-                 channels_last: bool = True) -> None:
+                 channels_last: bool = True,
+                 freeze_backbone: bool = False) -> None:
         super().__init__(
-            backbone=backbone, decode_head=decode_head, neck=neck, data_preprocessor=data_preprocessor,
-            test_cfg=dict(mode='whole'))
+            backbone=backbone, decode_head=decode_head, neck=neck, auxiliary_head=auxiliary_head,
+            data_preprocessor=data_preprocessor, train_cfg=train_cfg, test_cfg=test_cfg or dict(mode='whole'))
         if merge_unknown not in MERGE_UNKNOWN:
             raise InputError(f'model.merge_unknown is {merge_unknown!r}; choose one of {", ".join(MERGE_UNKNOWN)}')
+        for head in self.heads:
+            if not isinstance(head, IncrementalHead):
+                raise InputError(f'{type(head).__name__} is no head that learns task by task; set the type of '
+                                 f'model.decode_head to an Incremental... head, such as IncrementalASPPHead')
         self.merge_unknown = merge_unknown
+        self.freeze_backbone = freeze_backbone
+        self.old_model: OldModel | None = None
         self.memory_format = torch.contiguous_format
         if channels_last and not any(map(_breaks_channels_last, self.modules())):
             self.memory_format = torch.channels_last
             self.to(memory_format=self.memory_format)
         self.task = self.decode_head.task
 
-    def frozen_modules(self) -> list[nn.Module]:
-        """Modules that do not learn in this task."""
-        return []
+    # The contract of a method, in the order of a task.
 
-    def start_task(self, old_state: dict[str, Tensor]) -> None:
-        """Take over the weights of the old task; only the new classes' classifier, drawn anew, may be missing in them.
+    def frozen_modules(self) -> list[nn.Module]:
+        """Modules that do not learn in this task: by default the backbone where ``freeze_backbone`` says so."""
+        return [self.backbone] if self.freeze_backbone else []
+
+    @property
+    def trunk_fixed(self) -> bool:
+        """Whether no task after this one changes what is below the classifiers."""
+        return False
+
+    def start_task(self, old: OldTask) -> None:
+        """Take over the old task's weights; the new classes' classifiers, which they lack, are drawn anew.
+
+        Args:
+            old: the task before. Called once, from task 1 on, before training.
 
         Raises:
             InputError: a weight is missing, unknown or of another shape.
         """
-        new_classifier = f'decode_head.classifiers.task_{self.task}.'
         own = self.state_dict()
-        expected = {key for key in own if not key.startswith(new_classifier)}
-        wrong = sorted(expected.symmetric_difference(old_state))
-        wrong = wrong or [key for key in sorted(expected) if _form(own[key]) != _form(old_state[key])]
+        new = tuple(f'{name}.classifiers.{head.new_name}.' for name, head in self._named_heads())
+        expected = {key for key in own if not key.startswith(new)}
+        wrong = sorted(expected.symmetric_difference(old.weights))
+        wrong = wrong or [key for key in sorted(expected) if _form(own[key]) != _form(old.weights[key])]
         if wrong:
             raise InputError(f'the weights of task {self.task - 1} do not fit this network: {wrong[0]} is missing, '
                              f'unknown or of another shape or type ({len(wrong)} such in all); train task '
                              f'{self.task - 1} with this config')
-        self.load_state_dict({**own, **old_state})
-        self.decode_head.init_classifiers(f'task_{self.task}')
+        self.load_state_dict({**own, **old.weights})
+        for head in self.heads:
+            head.init_classifiers(head.new_name)
 
-    def init_weights(self) -> None:
-        """Initialise the base task; later ones start in :meth:`start_task`, which a runner calls before this."""
-        if self.task == 0:
-            super().init_weights()
+    def before_training(self, loader: DataLoader) -> None:
+        """Prepare with the training data at hand, after the weights are there and before the first batch."""
+
+    def targets(self, batch: Batch) -> Tensor:
+        """Training targets of a batch.
+
+        Returns:
+            int64 (B, H, W), channels of the head or ``losses.IGNORED``.
+        """
+        return self.decode_head.to_channels(batch.labels)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses of a batch with its targets; values whose key contains 'loss' are added up and minimised."""
+        losses = self.decode_head.pixel_loss(batch.features, batch.targets, self.learning_classifiers())
+        return {**losses, **self._auxiliary_losses(batch)}
+
+    def before_step(self) -> None:
+        """Read or change the gradients of a batch, after the backward pass and before the update."""
+
+    def task_state(self) -> dict[str, Tensor]:
+        """What the method has gathered in this task beside the weights; checkpoints hold it."""
+        return {}
+
+    def load_task_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`task_state` returned."""
+
+    def finish_task(self, loader: DataLoader) -> dict[str, Tensor]:
+        """What the next task's :meth:`start_task` needs beside the weights; saved with them."""
+        return self.task_state()
+
+    # What the contract is made of.
+
+    @property
+    def heads(self) -> list[IncrementalHead]:
+        """The decode head and the auxiliary heads."""
+        return [head for _, head in self._named_heads()]
+
+    def _named_heads(self) -> list[tuple[str, IncrementalHead]]:
+        """The heads with their names in the state dict."""
+        auxiliary = self.auxiliary_head if self.with_auxiliary_head else []
+        if not isinstance(auxiliary, nn.ModuleList | list):
+            return [('decode_head', self.decode_head), ('auxiliary_head', auxiliary)]
+        return [('decode_head', self.decode_head),
+                *((f'auxiliary_head.{place}', head) for place, head in enumerate(auxiliary))]
+
+    def learning_classifiers(self) -> Sequence[str]:
+        """Names of the classifiers whose channels the loss covers."""
+        return self.decode_head.names
+
+    def _auxiliary_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses of the auxiliary heads; they are for a trunk that learns."""
+        if self.trunk_frozen:
+            return {}
+        losses = {}
+        for place, head in enumerate(self.heads[1:]):
+            found = head.pixel_loss(head.features(batch.maps), batch.targets, head.names)
+            losses.update(add_prefix(found, f'aux_{place}'))
+        return losses
+
+    def trunk_modules(self) -> list[nn.Module]:
+        """Everything below the classifiers: backbone, neck and the heads' own layers."""
+        necks = [self.neck] if self.with_neck else []
+        return [self.backbone, *necks, *self.decode_head.trunk_modules()]
 
     def freeze(self) -> None:
         """Stop the frozen modules from learning; the runner calls it before it wraps the model."""
@@ -94,57 +221,121 @@ class IncrementalSegmentor(EncoderDecoder):
         return self
 
     @property
-    def trunk_frozen(self) -> bool:
-        """Whether everything below the classifiers is frozen."""
-        return self.backbone in self.frozen_modules()
+    def frozen_prefix(self) -> str | None:
+        """How far up the network is frozen: 'trunk', 'backbone' or None."""
+        frozen = {id(part) for module in self.frozen_modules() for part in module.modules()}
+        if all(id(module) in frozen for module in self.trunk_modules()):
+            return 'trunk'
+        return 'backbone' if id(self.backbone) in frozen else None
 
     @property
-    def trunk_stays(self) -> bool:
-        """Whether no task after this one changes what is below the classifiers."""
-        return False
+    def trunk_frozen(self) -> bool:
+        """Whether everything below the classifiers is frozen."""
+        return self.frozen_prefix == 'trunk'
+
+    def trunk_state(self) -> dict[str, Tensor]:
+        """The part of the state dict that lies below the decode head's classifiers."""
+        return {key: value for key, value in self.state_dict().items()
+                if not key.startswith(('decode_head.classifiers.', 'auxiliary_head.'))}
+
+    def begin_batch(self, seed: int, places: Sequence[int], size: int) -> None:
+        """Announce the next batch to what is random, see :class:`~ssul_mmseg.models.dropout.BatchDropout2d`."""
+        for head in self.heads:
+            head.begin_batch(seed, places, size)
+
+    # Images become maps, features, losses.
+
+    def backbone_maps(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Maps of the backbone for images (B, 3, H, W)."""
+        with self._gradients(self.frozen_prefix is None):
+            maps = self.backbone(inputs.contiguous(memory_format=self.memory_format))
+        # Some backbones return one map as it is.
+        return (maps, ) if isinstance(maps, Tensor) else tuple(maps)
+
+    def after_backbone(self, prefix: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Maps that the head sees: those of the backbone, through the neck if there is one."""
+        with self._gradients(not self.trunk_frozen):
+            return tuple(self.neck(tuple(prefix))) if self.with_neck else tuple(prefix)
+
+    def maps(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Maps that the head sees for images (B, 3, H, W)."""
+        return self.after_backbone(self.backbone_maps(inputs))
+
+    def head_features(self, maps: Sequence[Tensor]) -> Tensor:
+        """Features (B, channels, h, w) of the maps that the head sees."""
+        with self._gradients(not self.trunk_frozen):
+            return self.decode_head.features(maps)
 
     def trunk(self, inputs: Tensor) -> Tensor:
         """Everything below the classifiers: images (B, 3, H, W) to features (B, channels, h, w)."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.trunk_frozen):
-            inputs = inputs.contiguous(memory_format=self.memory_format)
-            return self.decode_head.features(self.extract_feat(inputs))
+        return self.head_features(self.maps(inputs))
 
-    def targets(self, inputs: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-        """Training targets of a batch.
+    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Maps that the head sees, as mmseg calls them."""
+        return self.maps(inputs)
 
-        Args:
-            inputs: float (B, 3, H, W), normalised images.
-            features: float (B, channels, h, w), of :meth:`trunk`.
-            labels: uint8 or int64 (B, H, W), augmented labels.
+    @staticmethod
+    def _gradients(wanted: bool) -> torch.set_grad_enabled:
+        """A context with gradients where they are wanted and not switched off already."""
+        return torch.set_grad_enabled(wanted and torch.is_grad_enabled())
 
-        Returns:
-            int64 (B, H, W), channels of the head or ``losses.IGNORED``.
-        """
-        return self.decode_head.to_channels(labels)
-
-    def learning_classifiers(self) -> Sequence[str]:
-        """Names of the classifiers whose channels the loss covers."""
-        return self.decode_head.names
+    def batch_of(self, inputs: Tensor, labels: Tensor) -> Batch:
+        """A batch of images (B, 3, H, W) and their labels (B, H, W), with maps and features."""
+        prefix = self.backbone_maps(inputs)
+        maps = self.after_backbone(prefix)
+        return Batch(labels, self.head_features(maps), inputs, prefix, maps)
 
     def loss(self, inputs: Tensor, data_samples: Sequence[SegDataSample]) -> dict[str, Tensor]:
         """Loss of a batch: images (B, 3, H, W) and their samples with ``gt_sem_seg``."""
         labels = torch.cat([sample.gt_sem_seg.data for sample in data_samples])
-        features = self.trunk(inputs)
-        return self.loss_by_feat(features, self.targets(inputs, features, labels))
+        batch = self.batch_of(inputs, labels)
+        batch.targets = self.targets(batch)
+        return self.losses(batch)
 
-    def forward(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | Tensor | None = None,
+    def forward(self, inputs: Tensor | Sequence[Tensor],
+                data_samples: Sequence[SegDataSample] | Tensor | None = None,
                 mode: str = 'tensor') -> dict[str, Tensor] | list[SegDataSample] | Tensor:
-        """mmseg's forward with one more mode: 'features' is the loss of features against finished labels.
+        """mmseg's forward with one more mode: 'kept' is the loss of what the feature cache keeps, see :meth:`keep`.
 
         A distributed wrapper sees only ``forward``, so training on kept features has to pass here.
         """
-        if mode == 'features':
-            return self.loss_by_feat(inputs, self.decode_head.to_channels(data_samples))
+        if mode == 'kept':
+            return self._loss_of_kept(inputs, data_samples)
         return super().forward(inputs, data_samples, mode)
 
-    def loss_by_feat(self, features: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Loss of features (B, channels, h, w) against finished targets (B, H, W)."""
-        return self.decode_head.loss(features, targets, self.learning_classifiers())
+    def keep(self, inputs: Tensor, labels: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """What of a batch never changes while the frozen prefix is frozen.
+
+        Args:
+            inputs: float (B, 3, H, W), normalised images.
+            labels: uint8 (B, H, W), augmented labels.
+
+        Returns:
+            The features and finished labels (uint8) where the trunk is frozen; else the backbone's maps and the labels
+            as they are.
+        """
+        if not self.trunk_frozen:
+            return self.backbone_maps(inputs), labels
+        batch = self.batch_of(inputs, labels)
+        return (batch.features, ), self.decode_head.to_labels(self.targets(batch))
+
+    def nothing_kept(self) -> tuple[tuple[Tensor, ...], Tensor]:
+        """A batch of no image, as :meth:`keep` returns it, where the trunk is frozen."""
+        device = next(self.parameters()).device
+        return ((torch.zeros(0, self.decode_head.channels, 1, 1, device=device), ),
+                torch.zeros(0, 1, 1, dtype=torch.uint8, device=device))
+
+    def _loss_of_kept(self, kept: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
+        """Loss of a batch of what :meth:`keep` returned."""
+        if self.trunk_frozen:
+            features, = kept
+            return self.losses(Batch(labels, features, targets=self.decode_head.to_channels(labels)))
+        maps = self.after_backbone(kept)
+        batch = Batch(labels, self.head_features(maps), prefix=tuple(kept), maps=maps)
+        batch.targets = self.targets(batch)
+        return self.losses(batch)
+
+    # Features become labels.
 
     def test_step(self, data: dict) -> list[SegDataSample]:
         """Predict the images of a loaded batch, which may differ in size."""
@@ -153,10 +344,19 @@ class IncrementalSegmentor(EncoderDecoder):
             outputs += super().test_step(part)
         return outputs
 
+    @property
+    def predicts_from_features(self) -> bool:
+        """Whether the features of a whole image decide its labels, which slide inference does not do."""
+        return self.test_cfg.get('mode', 'whole') == 'whole'
+
     def predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None = None) -> list[SegDataSample]:
         """Predict labels of images (B, 3, H, W), see :meth:`predict_by_feat`."""
         samples = data_samples or [SegDataSample() for _ in inputs]
-        return self.predict_by_feat(self.trunk(inputs), tuple(inputs.shape[2:]), samples)
+        size = (inputs.shape[2], inputs.shape[3])
+        if self.predicts_from_features:
+            return self.predict_by_feat(self.trunk(inputs), size, samples)
+        metas = [dict(sample.metainfo, img_shape=size, pad_shape=size) for sample in samples]
+        return self._predict_by_logits(self.inference(inputs, metas), size, samples)
 
     def predict_by_feat(self, features: Tensor, input_size: tuple[int, int],
                         data_samples: Sequence[SegDataSample]) -> list[SegDataSample]:
@@ -172,32 +372,58 @@ class IncrementalSegmentor(EncoderDecoder):
         Returns:
             The samples with ``pred_sem_seg``, uint8 (1, H, W): 0 background, 1..n_seen, UNKNOWN.
         """
-        logits = self.decode_head.classify(features).float()
-        for image, sample in zip(logits, data_samples, strict=True):
+        return self._predict_by_logits(self.decode_head.classify(features), input_size, data_samples)
+
+    def _predict_by_logits(self, logits: Tensor, input_size: tuple[int, int],
+                           data_samples: Sequence[SegDataSample]) -> list[SegDataSample]:
+        """Predict labels from logits (B, C, h, w), see :meth:`predict_by_feat`."""
+        for image, sample in zip(logits.float(), data_samples, strict=True):
             sample.pred_sem_seg = PixelData(data=self._labels(image.unsqueeze(0), input_size, sample))
+            if self.test_cfg.get('seg_logits'):
+                sample.seg_logits = PixelData(data=self._at_image_size(image.unsqueeze(0), input_size, sample)[0])
         return list(data_samples)
+
+    def labels_of_scores(self, scores: Tensor) -> Tensor:
+        """Labels uint8 (B, H, W) of the largest of scores (B, C, H, W), with unknown merged as the model says."""
+        if self._adds_scores:
+            background = scores[:, BACKGROUND] + scores[:, -1]
+            scores = torch.cat([background.unsqueeze(1), scores[:, 1:-1]], dim=1)
+        return self.decode_head.to_labels(scores.argmax(1))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Sigmoid or softmax of logits (B, C, H, W), as the head was trained."""
+        return logits.sigmoid() if self.decode_head.independent_channels else logits.softmax(1)
 
     def _labels(self, logits: Tensor, input_size: tuple[int, int], sample: SegDataSample) -> Tensor:
         """Labels (1, H, W) of one image's logits (1, C, h, w)."""
         head = self.decode_head
-        left, right, top, bottom = sample.metainfo.get('img_padding_size', sample.metainfo.get('padding_size', [0] * 4))
-        view = slice(top, input_size[0] - bottom), slice(left, input_size[1] - right)
-        shown = input_size[0] - top - bottom, input_size[1] - left - right
-        size = tuple(sample.gt_sem_seg.shape) if 'gt_sem_seg' in sample else sample.metainfo.get('ori_shape', shown)
+        view, shown, size = _window(input_size, sample)
         if size == shown and not self._adds_scores:
             return head.to_labels(upsampled_argmax(logits, input_size, head.align_corners)[:, view[0], view[1]])
-        scores = upsample(logits, input_size, head.align_corners)[:, :, view[0], view[1]]
-        scores = upsample(scores, size, head.align_corners)
-        if self._adds_scores:
-            scores = scores.sigmoid() if head.loss_decode.independent_channels else scores.softmax(1)
-            scores[:, BACKGROUND] += scores[:, -1]
-            scores = scores[:, :-1]
-        return head.to_labels(scores.argmax(1))
+        scores = self._at_image_size(logits, input_size, sample)
+        return self.labels_of_scores(self.probabilities(scores) if self._adds_scores else scores)
+
+    def _at_image_size(self, logits: Tensor, input_size: tuple[int, int], sample: SegDataSample) -> Tensor:
+        """Logits (1, C, H, W) at the prediction's size, cut from the padding."""
+        align_corners = self.decode_head.align_corners
+        view, _, size = _window(input_size, sample)
+        scores = upsample(logits, input_size, align_corners)[:, :, view[0], view[1]]
+        return upsample(scores, size, align_corners)
 
     @property
     def _adds_scores(self) -> bool:
         """Whether unknown's score is added to the background's."""
-        return self.merge_unknown == 'scores' and 'unknown' in self.decode_head.names
+        return self.merge_unknown == 'scores' and self.decode_head.has_unknown
+
+
+def _window(input_size: tuple[int, int], sample: SegDataSample
+            ) -> tuple[tuple[slice, slice], tuple[int, int], tuple[int, int]]:
+    """Where in the network's input the image lies, how large it is there, and the size of the prediction."""
+    left, right, top, bottom = sample.metainfo.get('img_padding_size', sample.metainfo.get('padding_size', [0] * 4))
+    view = slice(top, input_size[0] - bottom), slice(left, input_size[1] - right)
+    shown = input_size[0] - top - bottom, input_size[1] - left - right
+    size = tuple(sample.gt_sem_seg.shape) if 'gt_sem_seg' in sample else sample.metainfo.get('ori_shape', shown)
+    return view, shown, tuple(size)
 
 
 def of_one_size(batch: dict) -> Iterator[dict]:

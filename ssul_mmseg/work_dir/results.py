@@ -71,7 +71,7 @@ def task_entry(task: int, classes: Sequence[str], num_images: int, memory: int, 
     }
 
 
-def results_document(config: str, dataset: str, scenario: Scenario, setting: str, method: str, seed: int,
+def results_document(config: str, dataset: str, scenario: Scenario, method: str, seed: int,
                      tasks: Sequence[dict]) -> dict:
     """What a run's ``results.json`` holds.
 
@@ -79,7 +79,6 @@ def results_document(config: str, dataset: str, scenario: Scenario, setting: str
         config: path of the config.
         dataset: name of the data set.
         scenario: the scenario.
-        setting: overlapped, disjoint or sequential.
         method: name of the method.
         seed: seed of the run.
         tasks: entries of the tasks learned so far, ascending.
@@ -94,7 +93,7 @@ def results_document(config: str, dataset: str, scenario: Scenario, setting: str
         'dataset': dataset,
         'scenario': scenario.name,
         'order': list(scenario.order),
-        'setting': setting,
+        'setting': scenario.setting,
         'method': method,
         'seed': seed,
         'versions': {'python': platform.python_version(),

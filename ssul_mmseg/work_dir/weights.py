@@ -5,6 +5,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,48 +78,69 @@ def not_finite(state: Any, name: str = '') -> str | None:
     return next((key for key in found if key is not None), None)
 
 
-def save_weights(path: str | Path, state_dict: Mapping[str, Tensor], classes: Sequence[str],
-                 palette: Sequence[Sequence[int]], task: int, origin: Mapping[str, str]) -> None:
-    """Write the weights of a learned task, with what it takes to show their predictions.
+@dataclass(frozen=True)
+class TaskWeights:
+    """The weights of a learned task, and what they belong to.
 
     Args:
-        path: the file.
         state_dict: of the whole model.
+        method_state: the method's own state, for the next task.
         classes: names of the classes seen so far in the order of learning, without background.
         palette: RGB colours, 0 to 255, of background and these classes.
         task: index of the task.
-        origin: what the task was learned from, see ``hooks.origin_of``.
+        digest: checksum of all tensors.
+        origin: what the task was learned from, see ``weights_hook.origin_of``.
     """
-    state = {key: value.detach().cpu() for key, value in state_dict.items()}
-    checksum = digest('\n'.join(f'{key} {tensor_digest(value)}' for key, value in state.items()).encode())
-    save_state(path, {'state_dict': state, 'meta': {
+
+    state_dict: dict[str, Tensor]
+    method_state: dict[str, Tensor]
+    classes: list[str]
+    palette: list[list[int]]
+    task: int
+    digest: str
+    origin: dict[str, str]
+
+
+def save_weights(path: str | Path, state_dict: Mapping[str, Tensor], classes: Sequence[str],
+                 palette: Sequence[Sequence[int]], task: int, origin: Mapping[str, str],
+                 method_state: Mapping[str, Tensor] | None = None) -> None:
+    """Write the weights of a learned task, with what it takes to show their predictions.
+
+    The arguments are those of :class:`TaskWeights`.
+    """
+    state, own = ({key: value.detach().cpu() for key, value in part.items()}
+                  for part in (state_dict, method_state or {}))
+    named = {**state, **{f'method_state.{key}': value for key, value in own.items()}}
+    checksum = digest('\n'.join(f'{key} {tensor_digest(value)}' for key, value in named.items()).encode())
+    save_state(path, {'state_dict': state, 'method_state': own, 'meta': {
         'classes': list(classes), 'palette': [list(map(int, colour)) for colour in palette], 'task': task,
         'digest': checksum, 'origin': dict(origin)}})
 
 
-def read_weights(path: str | Path, task: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_weights(path: str | Path, task: int) -> TaskWeights:
     """Read the weights of a learned task, whatever its classes.
 
     Args:
         path: the file.
         task: the task that learned them.
 
-    Returns:
-        The state dict, and 'classes', 'palette', 'task', 'digest' (a checksum) and 'origin' as :func:`save_weights` has
-        written them.
-
     Raises:
         InputError: the file is unusable.
     """
-    state = load_state(path)
-    meta, weights = state.get('meta'), state.get('state_dict')
+    content = load_state(path)
+    meta, tensors = content.get('meta'), [content.get('state_dict'), content.get('method_state')]
     kinds = {'classes': list, 'palette': list, 'task': int, 'digest': str, 'origin': dict}
-    if not (isinstance(meta, dict) and isinstance(weights, dict)
+    if not (isinstance(meta, dict) and all(map(_is_state, tensors))
             and all(isinstance(meta.get(key), kind) for key, kind in kinds.items())
-            and len(meta['palette']) == len(meta['classes']) + 1 and all(map(_is_colour, meta['palette']))
-            and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items())):
+            and len(meta['palette']) == len(meta['classes']) + 1 and all(map(_is_colour, meta['palette']))):
         raise InputError(f'{path} is not the weights of a task; train task {task} again')
-    return weights, meta
+    return TaskWeights(*tensors, **{key: meta[key] for key in kinds})
+
+
+def _is_state(part: Any) -> bool:
+    """Whether a value is a dict of tensors by name."""
+    return isinstance(part, dict) and all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in part.items())
 
 
 def _is_colour(value: Any) -> bool:
@@ -126,8 +148,8 @@ def _is_colour(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(type(x) is int and 0 <= x < 256 for x in value)
 
 
-def load_weights(path: str | Path, classes: list[str], task: int) -> tuple[dict[str, Tensor], str]:
-    """Read the weights of a learned task, and their checksum.
+def load_weights(path: str | Path, classes: list[str], task: int) -> TaskWeights:
+    """Read the weights of a learned task.
 
     Args:
         path: the file.
@@ -137,15 +159,15 @@ def load_weights(path: str | Path, classes: list[str], task: int) -> tuple[dict[
     Raises:
         InputError: the file is unusable, or of another task, scenario or class order.
     """
-    weights, meta = read_weights(path, task)
-    if meta['task'] != task or meta['classes'] != list(classes):
-        raise InputError(f'{path} is of task {meta["task"]} and the classes {_shortened(meta["classes"])}, but task '
-                         f'{task} and the classes {_shortened(classes)} are needed; it belongs to another scenario or '
+    learned = read_weights(path, task)
+    if learned.task != task or learned.classes != list(classes):
+        raise InputError(f'{path} is of task {learned.task} and the classes {_shorten(learned.classes)}, but task '
+                         f'{task} and the classes {_shorten(classes)} are needed; it belongs to another scenario or '
                          'class order: give the config that was trained')
-    return weights, meta['digest']
+    return learned
 
 
-def fill(model: nn.Module, weights: Mapping[str, Tensor], path: str | Path, config: str) -> None:
+def fill(model: nn.Module, weights: Mapping[str, Tensor], path: str | Path, config: str | None) -> None:
     """Load the weights of a file into the network of a config.
 
     Raises:
@@ -158,7 +180,7 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], path: str | Path, conf
                          'with its --cfg-options') from error
 
 
-def _shortened(names: list[str]) -> str:
+def _shorten(names: list[str]) -> str:
     """A list of names for a sentence."""
     shown = ', '.join(map(str, names[:4]))
     return f'[{shown}]' if len(names) <= 4 else f'[{shown}, ... {names[-1]}] ({len(names)})'

@@ -22,7 +22,7 @@ def measure_evaluate(options: Options) -> dict:
     labels = batch.labels.masked_fill(batch.new, setting.scenario.seen(setting.task)[-1])
     inputs, samples = batch.inputs[:1], samples_of(labels[:1])
     with torch.no_grad():
-        cache.put(0, cache.rounded(model.trunk(inputs))[0], labels[0], (size, {}))
+        cache.put(0, [cache.round_off(model.trunk(inputs))[0]], labels[0], (size, {}))
 
     def count(predicted: list[SegDataSample]) -> None:
         metric.results.clear()

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.methods.ssul import SSUL
+from ssul_mmseg.models.segmentors import OldTask
 from ssul_mmseg.scenario import BACKGROUND, IGNORE, UNKNOWN
 
 from .settings import Options
@@ -108,15 +109,15 @@ def started_ssul(options: Options, classes_per_task: Sequence[int], survivors: i
     old = build_ssul(options, classes_per_task[:-1])
     _set_scores(old, old.trunk(batch.inputs), survivors)
     model = build_ssul(options, classes_per_task)
-    model.start_task(old.state_dict())
+    model.start_task(OldTask(old.state_dict()))
     return model.train()
 
 
 @torch.no_grad()
 def count_survivors(model: SSUL, batch: Batch) -> list[int]:
     """How many old classes exceed tau somewhere in each image."""
-    num_old = sum(len(model.decode_head.channels_of([f'task_{t}'])) for t in range(model.task))
-    logits = model.old_logits(batch.inputs, model.trunk(batch.inputs))[:, 1:num_old + 1]
+    num_old = model.decode_head.num_old
+    logits = model.old_model.logits(model.batch_of(batch.inputs, batch.labels))[:, 1:num_old + 1]
     return (logits.amax(dim=(2, 3)).sigmoid() > model.tau).sum(1).tolist()
 
 

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssul_mmseg.methods.ssul import SSUL
+from ssul_mmseg.models.segmentors import Batch as ModelBatch
+from ssul_mmseg.models.segmentors import OldTask
 from ssul_mmseg.scenario import BACKGROUND, IGNORE, UNKNOWN
 
 from .networks import Batch, build_ssul
@@ -74,17 +76,18 @@ def build_reference(options: Options, classes_per_task: Sequence[int], same_netw
     kind = dict(classifier='linear' if same_network else 'conv', channels_last=same_network)
     old = build_ssul(options, classes_per_task[:-1], **kind)
     network = build_ssul(options, classes_per_task, **kind)
-    network.start_task(old.state_dict())
+    network.start_task(OldTask(old.state_dict()))
     return PlainSSUL(network.train(), old)
 
 
 def fast_loss(model: SSUL, batch: Batch) -> Tensor:
     """Loss of the fast formulation, over the channels that learn, as ``SSUL.loss`` computes it."""
-    features = model.trunk(batch.inputs)
-    return sum(model.loss_by_feat(features, fast_targets(model, features, batch)).values())
+    seen = model.batch_of(batch.inputs, batch.labels)
+    seen.targets = fast_targets(model, seen, batch)
+    return sum(model.losses(seen).values())
 
 
-def fast_targets(model: SSUL, features: Tensor, batch: Batch) -> Tensor:
+def fast_targets(model: SSUL, seen: ModelBatch, batch: Batch) -> Tensor:
     """Targets of the fast formulation: int64 (B, H, W), channels or ``losses.IGNORED``."""
-    first_new = model.decode_head.channels_of([f'task_{model.task}'])[0]
-    return model.targets(batch.inputs, features, batch.labels).masked_fill(batch.new, first_new)
+    head = model.decode_head
+    return model.targets(seen).masked_fill(batch.new, head.channels_of([head.new_name])[0])

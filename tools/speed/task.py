@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 
 from ssul_mmseg.datasets.samplers import ReplayBatchSampler
-from ssul_mmseg.engine.feature_cache import FeatureCache, stacked
+from ssul_mmseg.engine.feature_cache import FeatureCache, stack
 from ssul_mmseg.engine.groups import due_groups, group_size
 from ssul_mmseg.methods.ssul import SSUL
 
@@ -34,12 +34,12 @@ def visits(images: int, epochs: int, batch_size: int, views: int) -> tuple[int, 
     Returns:
         All visits, first visits (in their view), passes of the trunk with a cache that holds everything.
     """
-    epoch = SimpleNamespace(dataset=SimpleNamespace(num_new=images, num_exemplars=0), epoch=0)
-    sampler = ReplayBatchSampler(epoch, batch_size, views=views)
+    epoch = SimpleNamespace(dataset=SimpleNamespace(num_new=images, num_exemplars=0))
+    sampler = ReplayBatchSampler(epoch, batch_size)
     kept: set[Hashable] = set()
     total = passes = 0
-    for epoch.epoch in range(epochs):
-        batches = list(sampler)
+    for number in range(epochs):
+        batches = list(sampler.batches(number * len(sampler), len(sampler), views, by_image=True))
         passes += group_size(sampler) * sum(map(len, due_groups(batches, kept, group_size(sampler))))
         kept.update(key for batch in batches for key in batch)
         total += sum(map(len, batches))
@@ -48,11 +48,11 @@ def visits(images: int, epochs: int, batch_size: int, views: int) -> tuple[int, 
 
 @torch.no_grad()
 def fill(model: SSUL, batch: Batch, cache: FeatureCache, keys: Sequence[int]) -> None:
-    """Keep features and finished labels of images that are not cached, as ``FeatureCacheTrainLoop`` does."""
-    features = model.trunk(batch.inputs)
-    labels = model.decode_head.to_labels(fast_targets(model, features, batch))
-    for key, *part in zip(keys, features, labels, strict=True):
-        cache.put(key, *part)
+    """Keep features and finished labels of images that are not cached, as ``TaskTrainLoop`` does."""
+    seen = model.batch_of(batch.inputs, batch.labels)
+    labels = model.decode_head.to_labels(fast_targets(model, seen, batch))
+    for key, features, label in zip(keys, seen.features, labels, strict=True):
+        cache.put(key, [features], label)
 
 
 def measure_task(options: Options) -> dict:
@@ -71,8 +71,8 @@ def measure_task(options: Options) -> dict:
             fill(model, batch, FeatureCache(limit=1), keys)
 
     def cached() -> None:
-        features, labels = stacked([cache[key] for key in keys], device)
-        update(lambda: model(features, labels, mode='features')['loss_bce'])
+        features, labels = stack([cache[key] for key in keys], device)
+        update(lambda: model(features, labels, mode='kept')['loss_bce'])
 
     with update.autocast():
         fill(model, batch, cache, keys)

@@ -3,6 +3,8 @@ dataset_name = 'ADE20K'
 scenario = dict(num_classes=150, setting='overlapped')
 saliency = 'all'
 data_root = 'data/ade/ADEChallengeData2016'
+crop_size = (513, 513)
+test_size = 513  # None: whole images
 train_dataloader = dict(
     batch_size=24,  # shared by all processes
     num_workers=4,
@@ -18,7 +20,7 @@ train_dataloader = dict(
             dict(type='LoadLabels'),
             dict(type='LabelAugmentation'),
             dict(type='RandomScale', scale=(0.5, 2.0)),
-            dict(type='RandomCrop', crop_size=(513, 513)),
+            dict(type='RandomCrop'),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackSegInputs'),
         ]))
@@ -33,6 +35,6 @@ test_dataloader = dict(
         pipeline=[
             dict(type='LoadImage'),
             dict(type='LoadLabels'),
-            dict(type='ShortSideCenterCrop', size=513),
+            dict(type='ShortSideCenterCrop'),
             dict(type='PackSegInputs'),
         ]))

@@ -4,6 +4,7 @@ dataset_name = 'CamVid'
 scenario = dict(num_classes=11, setting='overlapped')
 saliency = 'all'
 data_root = 'data/camvid'
+crop_size = (120, 120)
 train_dataloader = dict(
     batch_size=8,  # shared by all processes
     num_workers=0,
@@ -19,7 +20,7 @@ train_dataloader = dict(
             dict(type='LoadLabels'),
             dict(type='LabelAugmentation'),
             dict(type='RandomScale', scale=(0.4, 0.8)),
-            dict(type='RandomCrop', crop_size=(120, 120)),
+            dict(type='RandomCrop'),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackSegInputs'),
         ]))

@@ -3,6 +3,7 @@ dataset_name = 'shapes'
 scenario = dict(num_classes=8, setting='overlapped')
 saliency = 'map'
 data_root = 'data/shapes'
+crop_size = (64, 64)
 train_dataloader = dict(
     batch_size=16,  # shared by all processes
     num_workers=0,
@@ -15,7 +16,7 @@ train_dataloader = dict(
             dict(type='LoadLabels'),
             dict(type='LabelAugmentation'),
             dict(type='RandomScale', scale=(0.8, 1.4)),
-            dict(type='RandomCrop', crop_size=(64, 64)),
+            dict(type='RandomCrop'),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackSegInputs'),
         ]))

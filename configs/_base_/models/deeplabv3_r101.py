@@ -1,5 +1,4 @@
 # DeepLab-v3, ResNet-101 with ImageNet weights, output stride 16, without auxiliary head.
-method = 'SSUL'
 model = dict(
     type='SSUL',
     data_preprocessor=dict(

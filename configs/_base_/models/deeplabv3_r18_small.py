@@ -1,6 +1,5 @@
 # DeepLab-v3, a narrow ResNet-18 from scratch, output stride 8, for images of about 100 to 300 pixels on a CPU.
 norm_cfg = dict(type='SyncBN', requires_grad=True)
-method = 'SSUL'
 model = dict(
     type='SSUL',
     data_preprocessor=dict(

@@ -1,0 +1,39 @@
+"""Frozen means frozen: no tensor of a frozen module may move while a task is learned."""
+from mmengine.hooks import Hook
+from mmseg.registry import HOOKS
+
+from ..models.segmentors import IncrementalSegmentor
+from ..work_dir.weights import tensor_digest
+from .processes import unwrap
+from .runner import TaskRunner
+
+
+@HOOKS.register_module()
+class FreezeHook(Hook):
+    """Compares checksums of all frozen tensors before and after training."""
+
+    priority = 'HIGH'
+
+    def before_train(self, runner: TaskRunner) -> None:
+        """Remember what must not move."""
+        self._before = frozen_digests(unwrap(runner.model))
+
+    def after_train(self, runner: TaskRunner) -> None:
+        """Check that nothing of it has moved.
+
+        Raises:
+            RuntimeError: a tensor has; a method's code is wrong.
+        """
+        now = frozen_digests(unwrap(runner.model))
+        moved = [name for name, was in self._before.items() if now[name] != was]
+        if moved:
+            raise RuntimeError(f'{len(moved)} frozen tensors moved in task {runner.task}, the first is {moved[0]}')
+
+
+def frozen_digests(model: IncrementalSegmentor) -> dict[str, str]:
+    """Checksums of all frozen tensors, buffers included, by name."""
+    return {
+        f'{type(module).__name__}_{place}.{name}': tensor_digest(tensor)
+        for place, module in enumerate(model.frozen_modules())
+        for name, tensor in module.state_dict().items()
+    }

@@ -1,0 +1,84 @@
+"""Starting from a task that another run has learned."""
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.logging import print_log
+
+from ..datasets.memory import ExemplarMemory
+from ..errors import InputError
+from ..work_dir.files import write_atomically
+from ..work_dir.layout import MEMORY, RESULT, WEIGHTS, task_dir
+from ..work_dir.weights import read_weights
+from .memory_hook import update_memory
+from .run import Run
+from .task_config import task_config
+
+
+def copy_learned_task(run: Run, source: Path, tasks: Sequence[int] | None, resume: bool) -> Sequence[int]:
+    """Copy what another run has learned before the first of some tasks.
+
+    Weights and results of all earlier tasks are copied. Where this run has a memory of another size or selection than
+    the other, or the other has none, exemplars are chosen anew from the earlier tasks' images.
+
+    Args:
+        run: the run that starts.
+        source: work dir of the other run.
+        tasks: the tasks to learn, ascending; None: all that the other run has not learned.
+        resume: whether tasks that are in this run already are kept.
+
+    Returns:
+        The tasks to learn.
+
+    Raises:
+        InputError: the other run has not learned the task before, or this run holds that task already.
+    """
+    learned = [task for task in run.tasks if (task_dir(source, task) / WEIGHTS).is_file()]
+    if not learned:
+        raise InputError(f'there is no learned task in {source}; give --start-from the work dir of a run that has one')
+    first = learned[-1] + 1 if tasks is None else tasks[0]
+    if first == 0 or first - 1 not in learned:
+        raise InputError(f'task {first} starts from task {first - 1}, which {source} has not learned (it holds '
+                         f'{", ".join(map(str, learned))}); choose other --tasks or another --start-from')
+    for task in range(first):
+        _copy_task(run, source, task, resume)
+    if run.memory is not None:
+        _choose_memory(run, source, first)
+    return run.tasks[first:] if tasks is None else tasks
+
+
+def _copy_task(run: Run, source: Path, task: int, resume: bool) -> None:
+    """Copy weights and result of a task; a task that is there already is kept if it is the same."""
+    weights = task_dir(source, task) / WEIGHTS
+    if not weights.is_file():
+        return
+    if run.has(task, WEIGHTS):
+        same = read_weights(run.folder(task) / WEIGHTS, task).digest == read_weights(weights, task).digest
+        if same and resume:
+            return
+        raise InputError(f'task {task} is in {run.work_dir} already; choose another --work-dir'
+                         + ('' if not same else ', or add --resume to go on with that run'))
+    read_weights(weights, task)  # a damaged file is not copied
+    for name in (RESULT, WEIGHTS):
+        path = task_dir(source, task) / name
+        if path.is_file():
+            with open(path, 'rb') as file:
+                write_atomically(run.folder(task) / name, lambda out, file=file: shutil.copyfileobj(file, out))
+
+
+def _choose_memory(run: Run, source: Path, first: int) -> None:
+    """Copy the exemplars of the tasks before ``first``, or choose them as their own run would have."""
+    for task in range(first):
+        if run.has(task, MEMORY):
+            continue
+        theirs = task_dir(source, task) / MEMORY
+        if theirs.is_file():
+            memory = ExemplarMemory.read(theirs)
+            if (memory.size, memory.selection) == (run.memory.size, run.memory.selection):
+                with open(theirs, 'rb') as file:
+                    write_atomically(run.folder(task) / MEMORY, lambda out, file=file: shutil.copyfileobj(file, out))
+                continue
+        print_log(f'the exemplars of task {task} are chosen anew: {source} has no memory of {run.memory.size} images '
+                  f'({run.memory.selection})', logger='current', level=logging.WARNING)
+        update_memory(run, run.train_data(task_config(run.config, task), task))

@@ -1,0 +1,94 @@
+"""A run that starts from what another has learned."""
+import json
+
+import pytest
+import torch
+from tiny import tiny_config, voc_tree
+
+from ssul_mmseg.engine.scenario_loop import run_scenario
+from ssul_mmseg.errors import InputError
+from ssul_mmseg.work_dir.weights import load_state
+
+CONFIG = 'configs/ssul/voc_15-1_m.py'
+OPTIONS = {'scenario.name': '18-1', 'train_cfg.max_epochs': 1, 'memory.size': 20}
+
+
+@pytest.fixture(scope='module')
+def tree(tmp_path_factory):
+    return voc_tree(tmp_path_factory.mktemp('data') / 'voc')
+
+
+@pytest.fixture(scope='module')
+def other(tree, tmp_path_factory):
+    """A whole run of SSUL-M."""
+    work_dir = tmp_path_factory.mktemp('other') / 'run'
+    run_scenario(tiny_config(tree, work_dir, CONFIG, **OPTIONS))
+    return work_dir
+
+
+@pytest.fixture(scope='module')
+def without_memory(tree, tmp_path_factory):
+    """Task 0 of SSUL, whose weights are those of SSUL-M."""
+    work_dir = tmp_path_factory.mktemp('plain') / 'run'
+    options = {key: value for key, value in OPTIONS.items() if key != 'memory.size'}
+    run_scenario(tiny_config(tree, work_dir, **options), range(1))
+    return work_dir
+
+
+def assert_same(work_dir, expected):
+    for task in range(3):
+        for name in ('weights.pth', 'memory.json'):
+            ours, theirs = (place / f'task_{task}' / name for place in (work_dir, expected))
+            if name == 'memory.json':
+                assert ours.read_bytes() == theirs.read_bytes()
+                continue
+            state, whole = (load_state(path)['state_dict'] for path in (ours, theirs))
+            assert all(torch.equal(state[key], value) for key, value in whole.items())
+    assert json.loads((work_dir / 'results.json').read_text())['final'] == (
+        json.loads((expected / 'results.json').read_text())['final'])
+
+
+@pytest.mark.parametrize('tasks', [None, range(1, 3)], ids=str)
+def test_a_run_goes_on_from_a_copied_task_as_its_own_would(tree, other, tmp_path, tasks):
+    (tmp_path / 'base').mkdir()
+    (tmp_path / 'base/task_0').symlink_to(other / 'task_0')
+    work_dir = tmp_path / 'run'
+    run_scenario(tiny_config(tree, work_dir, CONFIG, **OPTIONS), tasks, start_from=tmp_path / 'base')
+    assert not (work_dir / 'task_0').is_symlink()
+    assert_same(work_dir, other)
+
+
+def test_exemplars_are_chosen_anew_where_the_other_run_has_none(tree, other, without_memory, tmp_path):
+    run_scenario(tiny_config(tree, tmp_path / 'run', CONFIG, **OPTIONS), start_from=without_memory)
+    assert_same(tmp_path / 'run', other)
+
+
+def test_exemplars_are_chosen_anew_for_a_memory_of_another_size(tree, other, tmp_path):
+    (tmp_path / 'base').mkdir()
+    (tmp_path / 'base/task_0').symlink_to(other / 'task_0')
+    options = {**OPTIONS, 'memory.size': 5}
+    run_scenario(tiny_config(tree, tmp_path / 'run', CONFIG, **options), range(1, 2), start_from=tmp_path / 'base')
+    manifest = json.loads((tmp_path / 'run/task_0/memory.json').read_text())
+    assert manifest['size'] == len(manifest['exemplars']) == 5
+    entry = json.loads((tmp_path / 'run/task_1/result.json').read_text())
+    assert entry['memory'] == 5
+
+
+def test_a_run_that_started_elsewhere_is_resumed_with_or_without_saying_so(tree, other, tmp_path):
+    cfg = tiny_config(tree, tmp_path / 'run', CONFIG, **OPTIONS)
+    (tmp_path / 'base').mkdir()
+    (tmp_path / 'base/task_0').symlink_to(other / 'task_0')
+    run_scenario(cfg, range(1, 2), start_from=tmp_path / 'base')
+    with pytest.raises(InputError, match=r'task 0 is in .* already; .*or add --resume'):
+        run_scenario(cfg, start_from=tmp_path / 'base')
+    run_scenario(cfg, resume=True, start_from=tmp_path / 'base')
+    assert_same(tmp_path / 'run', other)
+
+
+@pytest.mark.parametrize('start_from, tasks, words', [
+    ('nowhere', None, 'there is no learned task in'), ('run', range(3, 4), 'task'), ('run', range(1), 'task 0 starts')])
+def test_what_is_not_learned_cannot_be_started_from(tree, without_memory, tmp_path, start_from, tasks, words):
+    source = without_memory.parent / start_from
+    with pytest.raises(InputError, match=words):
+        run_scenario(tiny_config(tree, tmp_path / 'run', CONFIG, **OPTIONS), tasks, start_from=source)
+    assert not list((tmp_path / 'run').glob('task_*/*.pth'))
