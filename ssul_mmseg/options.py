@@ -17,6 +17,7 @@ from mmengine.runner import LogProcessor, Runner
 from mmseg import registry as registries
 from torch.utils.data import DataLoader
 
+from .datasets.classes import class_ids, class_names, metainfo_of
 from .errors import InputError
 from .scenario import Scenario
 
@@ -107,7 +108,21 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         if annotation in (bool, 'bool') and type(value) is not bool:
             raise InputError(f'{key} is {value!r}; it is True or False')
     _check_values(cfg)
+    _resolve_order(cfg)
     return cfg
+
+
+def _resolve_order(cfg: Config) -> None:
+    """Replace names of classes in ``scenario.order`` by ids: a run is the same, however its order is written."""
+    order = cfg.scenario.get('order')
+    if not isinstance(order, list | tuple) or not any(isinstance(entry, str) for entry in order):
+        return
+    dataset = cfg.train_dataloader.get('dataset', {}).get('dataset') or {}
+    metainfo = metainfo_of(dataset) if 'type' in dataset else {}
+    if 'classes' not in metainfo:
+        raise InputError('scenario.order names classes, but train_dataloader.dataset.dataset does not say what its '
+                         'classes are called; set metainfo.classes there, or give ids')
+    cfg.scenario.order = class_ids(order, class_names(metainfo, dataset['type']))
 
 
 def _check_values(cfg: Config) -> None:

@@ -7,6 +7,8 @@ import pytest
 import torch
 from mask_files import HELD, write_mask
 
+FORMATTED = mmengine.Config.pretty_text
+
 
 @pytest.fixture(scope='session', autouse=True)
 def quick_runs():
@@ -19,6 +21,12 @@ def quick_runs():
         patch.setattr(mmengine.Config, 'pretty_text', property(lambda self: str(self.to_dict())))
         patch.setattr(gc, 'collect', lambda generation=2: 0)
         yield
+
+
+@pytest.fixture
+def formatted_configs(monkeypatch):
+    """Let mmengine write configs as Python code, as it does in a user's run."""
+    monkeypatch.setattr(mmengine.Config, 'pretty_text', FORMATTED)
 
 
 @pytest.fixture

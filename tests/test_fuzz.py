@@ -414,7 +414,7 @@ def test_results_of_tasks(folder, content):
         return learned_iou(folder, Scenario('15-1', 20), 1, VOC), write_results(cfg)
     found = right_or_refused(use, str(folder))
     if found:
-        assert found[0] == {name: content['IoU'][name] for name in VOC[1:16]} and found[1]['tasks'] == [content]
+        assert found[0] == [content['IoU'][name] for name in VOC[1:16]] and found[1]['tasks'] == [content]
         assert json.loads((folder / 'results.json').read_text()) == found[1]
 
 

@@ -101,16 +101,16 @@ def test_joint_training_keeps_the_base_and_new_of_its_scenario():
 
 def test_forgetting_is_the_mean_drop_since_a_class_was_learned():
     # IoU now: a 50, b 50, c 0; d is new and cannot be forgotten.
-    result = evaluated([sample(PREDICTED, TRUE)], task=2, learned_iou=dict(a=80.0, b=40.0, c=30.0))
+    result = evaluated([sample(PREDICTED, TRUE)], task=2, learned_iou=[80.0, 40.0, 30.0])
     assert result['forgetting'] == pytest.approx((30 - 10 + 30) / 3)
     assert result['forgetting_per_task'] == [pytest.approx(10), 30]
     # c is learned in task 1: evaluated again, it has not been forgotten by itself.
-    again = evaluated([sample(PREDICTED, TRUE)], task=1, learned_iou=dict(a=80.0, b=40.0, c=30.0))
+    again = evaluated([sample(PREDICTED, TRUE)], task=1, learned_iou=[80.0, 40.0, 30.0])
     assert again['forgetting'] == pytest.approx(10)
 
 
 def test_forgetting_leaves_out_what_is_absent_now_or_then():
-    result = evaluated([sample([[0, 1]], [[0, 1]])], task=2, learned_iou=dict(a=None, b=40.0))
+    result = evaluated([sample([[0, 1]], [[0, 1]])], task=2, learned_iou=[None, 40.0])
     assert result['forgetting'] is None
     assert result['forgetting_per_task'] == [None, None]
 
@@ -223,7 +223,7 @@ class Oracle(BaseModel):
 
 def test_inside_an_mmengine_runner(tmp_path):
     pairs = [(PREDICTED, TRUE), ([[1, 1, 0]], [[1, 2, 0]]), ([[0]], [[0]])]
-    config = dict(type='IncrementalIoUMetric', scenario=SCENARIO, task=1, learned_iou=dict(a=60.0, b=None))
+    config = dict(type='IncrementalIoUMetric', scenario=SCENARIO, task=1, learned_iou=[60.0, None])
     runner = Runner(
         Oracle(), work_dir=str(tmp_path), experiment_name=tmp_path.name, default_scope='mmseg', test_cfg=dict(),
         test_dataloader=dict(dataset=Maps(pairs), batch_size=2, sampler=dict(type='DefaultSampler', shuffle=False),

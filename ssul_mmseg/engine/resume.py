@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from ..datasets.memory import ExemplarMemory
 from ..errors import InputError
 from ..work_dir.files import read_json, write_json
-from ..work_dir.layout import CHECKPOINT, MEMORY, PREVIOUS, RESULT, RUN, WEIGHTS, task_dir
+from ..work_dir.layout import CHECKPOINT, MEMORY, PREVIOUS, RESULT, RUN, WEIGHTS, task_dir, task_dirs
 from ..work_dir.weights import load_state
 
 READERS = {WEIGHTS: load_state, MEMORY: ExemplarMemory.read, RESULT: read_json, CHECKPOINT: load_state,
@@ -70,7 +70,7 @@ def _record(cfg: Config) -> dict[str, Any]:
 
 def _anything_begun(work_dir: Path) -> bool:
     """Whether anything of any task is saved."""
-    return any(_begun(work_dir, int(folder.name.removeprefix('task_'))) for folder in work_dir.glob('task_[0-9]*'))
+    return any(_begun(work_dir, task) for task in task_dirs(work_dir))
 
 
 def _begun(work_dir: Path, task: int) -> bool:

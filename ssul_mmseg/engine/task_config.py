@@ -170,7 +170,7 @@ def _set_feature_cache(cfg: Config, scenario: Scenario, task: int) -> None:
         cfg.test_cfg = dict(cfg.get('test_cfg') or {}, type='FeatureCacheTestLoop', **kept)
 
 
-def _set_evaluator(cfg: Config, task: int, learned: dict[str, float | None]) -> None:
+def _set_evaluator(cfg: Config, task: int, learned: list[float | None]) -> None:
     """The metric, with the IoU of every old class when it was learned."""
     evaluator = cfg.get('test_evaluator') or dict(type='IncrementalIoUMetric')
     if not issubclass(METRICS.get(evaluator['type']) or object, IncrementalIoUMetric):
@@ -215,13 +215,14 @@ def check_classes(work_dir: str, scenario: Scenario, classes: Sequence[str], con
                              'another work dir')
 
 
-def learned_iou(work_dir: str, scenario: Scenario, task: int, classes: Sequence[str]) -> dict[str, float | None]:
-    """IoU of every old class when it was learned, from the results of the earlier tasks, in percent."""
-    iou = {}
+def learned_iou(work_dir: str, scenario: Scenario, task: int, classes: Sequence[str]) -> list[float | None]:
+    """IoU in percent of every old class when it was learned, by label from 1 on; None where a task has no result."""
+    iou: list[float | None] = [None] * len(scenario.old(task))
     for earlier in range(task):
         path = task_dir(work_dir, earlier) / RESULT
         if path.is_file():
             known = classes[:scenario.tasks[earlier].stop]
             entry = read_entry(path, earlier, known)
-            iou.update({classes[label]: entry['IoU'][classes[label]] for label in scenario.tasks[earlier]})
+            for label in scenario.tasks[earlier]:
+                iou[label - 1] = entry['IoU'][classes[label]]
     return iou

@@ -48,7 +48,8 @@ class IncrementalIoUMetric(BaseMetric):
     Args:
         scenario: a :class:`~ssul_mmseg.tasks.Scenario`, or its arguments, as a config gives them.
         task: the task just learned.
-        learned_iou: IoU of each old class, by name, when it was learned.
+        learned_iou: IoU of the old classes when they were learned, in percent: that of label c at place c - 1, None
+            where there is none. Names would be code in the config that mmengine writes.
         future_classes: what pixels of classes not yet learned are: 'background', or 'ignore' (the authors' code).
 
     Raises:
@@ -61,7 +62,7 @@ class IncrementalIoUMetric(BaseMetric):
     def __init__(self,
                  scenario: Scenario | Mapping,
                  task: int,
-                 learned_iou: Mapping[str, float | None] | None = None,
+                 learned_iou: Sequence[float | None] = (),
                  future_classes: str = 'background') -> None:
         if future_classes not in FUTURE_CLASSES:
             raise InputError(f'future_classes is {future_classes!r}; choose one of {", ".join(FUTURE_CLASSES)}')
@@ -69,7 +70,7 @@ class IncrementalIoUMetric(BaseMetric):
         super().__init__(collect_device='gpu')
         self.scenario = scenario if isinstance(scenario, Scenario) else Scenario(**scenario)
         self.task = self.scenario.check_task(task)
-        self.learned_iou = dict(learned_iou or {})
+        self.learned_iou = list(learned_iou)
         self.num_channels = self.scenario.seen(task).stop
         ignored = self.num_channels
         future = BACKGROUND if future_classes == 'background' else ignored
@@ -148,7 +149,7 @@ class IncrementalIoUMetric(BaseMetric):
         def over(labels: Sequence[int]) -> float | None:
             return mean(iou[label] for label in labels)
 
-        per_task = [mean(self._drop(names[label], iou[label]) for label in labels)
+        per_task = [mean(self._drop(label, iou[label]) for label in labels)
                     for labels in self.scenario.tasks[:self.task]]
         return {
             'mIoU_base': over([BACKGROUND, *base]),
@@ -156,7 +157,7 @@ class IncrementalIoUMetric(BaseMetric):
             'mIoU_all': over([BACKGROUND, *base, *new]),
             'mIoU_base_no_background': over(base),
             'mIoU_all_no_background': over([*base, *new]),
-            'forgetting': mean(self._drop(names[label], iou[label]) for label in self.scenario.old(self.task)),
+            'forgetting': mean(self._drop(label, iou[label]) for label in self.scenario.old(self.task)),
             'forgetting_per_task': per_task,
             'IoU': {names[label]: value for label, value in enumerate(iou)},
         }
@@ -169,7 +170,7 @@ class IncrementalIoUMetric(BaseMetric):
                              f'{self.scenario.num_classes} more; wrap the data set in TaskDataset')
         return names
 
-    def _drop(self, name: str, now: float | None) -> float | None:
+    def _drop(self, label: int, now: float | None) -> float | None:
         """How far a class's IoU has fallen since it was learned, in percentage points."""
-        was = self.learned_iou.get(name)
+        was = self.learned_iou[label - 1] if label <= len(self.learned_iou) else None
         return None if was is None or now is None else was - now
