@@ -97,7 +97,9 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program and may raise anything
         raise InputError(f'config {path} cannot be read: {error}') from error
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    scope = cfg.get('default_scope', 'mmseg')
+    init_default_scope(scope)
+    _forget_scope(cfg, scope)
     missing = [key for key in NEEDED_KEYS if key not in cfg]
     if missing or 'name' not in cfg.scenario:
         raise InputError(f'config {path} is not of a scenario: {(missing or ["scenario.name"])[0]} is missing; '
@@ -123,6 +125,16 @@ def _resolve_order(cfg: Config) -> None:
         raise InputError('scenario.order names classes, but train_dataloader.dataset.dataset does not say what its '
                          'classes are called; set metainfo.classes there, or give ids')
     cfg.scenario.order = class_ids(order, class_names(metainfo, dataset['type']))
+
+
+def _forget_scope(part: Any, scope: str) -> None:
+    """Remove the mark that mmengine sets on what comes from ``mmseg::...`` where it says nothing: mmcv would hand the
+    mark of a ``norm_cfg`` to the layer."""
+    if isinstance(part, Mapping) and part.get('_scope_') == scope:
+        del part['_scope_']
+    children = part.values() if isinstance(part, Mapping | Config) else part if isinstance(part, list | tuple) else ()
+    for child in children:
+        _forget_scope(child, scope)
 
 
 def _check_values(cfg: Config) -> None:

@@ -2,6 +2,7 @@
 import contextlib
 import functools
 import logging
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_external_models
@@ -129,7 +131,23 @@ def train(runner: TaskRunner) -> None:
         fault = str(error)
         if runner.iter > 0 or fault.startswith('DataLoader worker') or any(sign in fault for sign in OUT_OF_MEMORY):
             raise
+        layer = _starved_layer(error, runner)
+        if layer:
+            raise InputError(f'the first step of {Path(runner.work_dir).name} failed: {layer}, a BatchNorm layer, '
+                             'cannot learn from one value per channel, as its images are pooled to one pixel and there '
+                             f'is 1 image for each process; set train_dataloader.batch_size to {2 * get_world_size()} '
+                             'or more') from error
         fault = f'{type(error).__name__}: {" ".join(fault.split())}'
         raise InputError(f'the first step of {Path(runner.work_dir).name} failed ({fault}); the sizes of network and '
                          'crop, or the values of the optimizer, do not go together: correct the config, or the '
                          '--cfg-options') from error
+
+
+def _starved_layer(error: Exception, runner: TaskRunner) -> str | None:
+    """Name of the BatchNorm layer in which an error arose for want of a second value per channel, or None."""
+    if runner.train_dataloader.batch_sampler.batch_size > 1:
+        return None
+    called = [frame.f_locals.get('self') for frame, _ in traceback.walk_tb(error.__traceback__)]
+    layers = [module for module in called if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    names = {id(module): name for name, module in bare(runner.model).named_modules()}
+    return names.get(id(layers[-1])) if layers else None
