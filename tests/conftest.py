@@ -5,9 +5,13 @@ import signal
 import mmengine
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from mask_files import HELD, write_mask
 
 FORMATTED = mmengine.Config.pretty_text
+# What a case computes is tested, not how long a busy machine takes for it.
+settings.register_profile('patient', deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile('patient')
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -26,7 +26,7 @@ def environment(monkeypatch):
 
 
 def tool(*arguments):
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
 
 
 def ended(capsys, main, resume_command=None):

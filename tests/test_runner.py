@@ -72,8 +72,8 @@ def test_errors_of_machine_and_data_are_not_those_of_the_config():
 def test_a_batch_of_one_image_and_batch_normalisation_are_told_by_key_and_layer(tmp_path, norm):
     options = {'train_dataloader.batch_size': 1, 'model.decode_head.norm_cfg.type': norm}
     cfg = tiny_config(voc_tree(tmp_path / 'voc'), tmp_path / 'run', **options)
-    with pytest.raises(InputError, match=r'task_0 failed: decode_head\.image_pool\S+, a BatchNorm layer, .* 1 image for '
-                                         r'each process; set train_dataloader\.batch_size to 2 or more$'):
+    with pytest.raises(InputError, match=r'task_0 failed: decode_head\.image_pool\S+, a BatchNorm layer, .* 1 image '
+                                         r'for each process; set train_dataloader\.batch_size to 2 or more$'):
         run_scenario(cfg)
 
 
