@@ -7,6 +7,7 @@ import argparse
 import ast
 import contextlib
 import os
+import re
 import signal
 import sys
 import traceback
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 TRACEBACK = '--traceback'
+# As people write them: 007 and 2012_13 are names.
+NUMBER = re.compile(r'\s*[+-]?((0|[1-9][0-9]{0,999})(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?\s*|\s*[+-]?(inf|nan)\s*', re.I)
+QUOTED = re.compile(r'"[^"]*"|\'[^\']*\'')
+GROUPED_DIGITS = re.compile(r'[0-9]_[0-9]')
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
@@ -53,10 +58,16 @@ def parse_value(text: str) -> Any:
     Raises:
         ValueError: brackets or quotes do not close.
     """
-    for read in (int, float, ast.literal_eval):
+    if NUMBER.fullmatch(text):
+        return float(text) if set(text.lower()) & set('.ena') else int(text)
+    # Python reads 2012_13 as a number as well, and ... as a value of its own.
+    if not GROUPED_DIGITS.search(QUOTED.sub('', text)):
         with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-            value = read(text)
-            return list(value) if isinstance(value, tuple) and not text.strip().startswith('(') else value
+            value = ast.literal_eval(text)
+            if isinstance(value, tuple) and not text.strip().startswith('('):
+                return list(value)
+            if isinstance(value, str | list | tuple | dict | bool | None):
+                return value
     if text.lower() in ('true', 'false'):
         return text.lower() == 'true'
     for start, end, kind in (('[', ']', list), ('(', ')', tuple)):

@@ -17,6 +17,7 @@ from mmengine.runner import LogProcessor, Runner
 from mmseg import registry as registries
 from torch.utils.data import DataLoader
 
+from .datasets.classes import class_ids, class_names, metainfo_of
 from .errors import InputError
 from .scenario import Scenario
 
@@ -98,7 +99,9 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program and may raise anything
         raise InputError(f'config {path} cannot be read: {error}') from error
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    scope = cfg.get('default_scope', 'mmseg')
+    init_default_scope(scope)
+    _forget_scope(cfg, scope)
     missing = [key for key in NEEDED_KEYS if key not in cfg]
     if missing or 'name' not in cfg.scenario:
         raise InputError(f'config {path} is not of a scenario: {(missing or ["scenario.name"])[0]} is missing; '
@@ -109,7 +112,31 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         if annotation in (bool, 'bool') and type(value) is not bool:
             raise InputError(f'{key} is {value!r}; it is True or False')
     _check_values(cfg)
+    _resolve_order(cfg)
     return cfg
+
+
+def _resolve_order(cfg: Config) -> None:
+    """Replace names of classes in ``scenario.order`` by ids: a run is the same, however its order is written."""
+    order = cfg.scenario.get('order')
+    if not isinstance(order, list | tuple) or not any(isinstance(entry, str) for entry in order):
+        return
+    dataset = cfg.train_dataloader.get('dataset', {}).get('dataset') or {}
+    metainfo = metainfo_of(dataset) if 'type' in dataset else {}
+    if 'classes' not in metainfo:
+        raise InputError('scenario.order names classes, but train_dataloader.dataset.dataset does not say what its '
+                         'classes are called; set metainfo.classes there, or give ids')
+    cfg.scenario.order = class_ids(order, class_names(metainfo, dataset['type']))
+
+
+def _forget_scope(part: Any, scope: str) -> None:
+    """Remove the mark that mmengine sets on what comes from ``mmseg::...`` where it says nothing: mmcv would hand the
+    mark of a ``norm_cfg`` to the layer."""
+    if isinstance(part, Mapping) and part.get('_scope_') == scope:
+        del part['_scope_']
+    children = part.values() if isinstance(part, Mapping | Config) else part if isinstance(part, list | tuple) else ()
+    for child in children:
+        _forget_scope(child, scope)
 
 
 def _check_values(cfg: Config) -> None:

@@ -5,7 +5,13 @@ import signal
 import mmengine
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from mask_files import HELD, write_mask
+
+FORMATTED = mmengine.Config.pretty_text
+# What a case computes is tested, not how long a busy machine takes for it.
+settings.register_profile('patient', deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile('patient')
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -19,6 +25,12 @@ def quick_runs():
         patch.setattr(mmengine.Config, 'pretty_text', property(lambda self: str(self.to_dict())))
         patch.setattr(gc, 'collect', lambda generation=2: 0)
         yield
+
+
+@pytest.fixture
+def formatted_configs(monkeypatch):
+    """Let mmengine write configs as Python code, as it does in a user's run."""
+    monkeypatch.setattr(mmengine.Config, 'pretty_text', FORMATTED)
 
 
 @pytest.fixture

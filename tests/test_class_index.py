@@ -54,7 +54,7 @@ def test_image_without_values_holds_nothing_but_anything():
     assert index.with_any(range(4)).tolist() == [False, True]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_queries_equal_set_computations(data):
     num_values = data.draw(st.sampled_from([1, 7, 8, 9, 21, 256, 1001]))

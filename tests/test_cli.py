@@ -1,4 +1,5 @@
 """Arguments, exit codes and messages of the tools."""
+import math
 import os
 import runpy
 import signal
@@ -26,7 +27,7 @@ def environment(monkeypatch):
 
 
 def tool(*arguments):
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
 
 
 def ended(capsys, main, resume_command=None):
@@ -159,7 +160,11 @@ def test_work_dirs_of_methods_differ():
     ('/data/voc 2012', '/data/voc 2012'), (' a  b ', ' a  b '), ('/a,b', '/a,b'), ("'a b'", 'a b'), ('', ''),
     ("men's shoe", "men's shoe"), ('0.5', 0.5), ('1e-4', 1e-4), ('7', 7), ('-1', -1), ('True', True), ('false', False),
     ('None', None), ('[1,2]', [1, 2]), ('1,2', [1, 2]), ('(32,32)', (32, 32)), ('[a b, c]', ['a b', 'c']), ('[]', []),
-    ('[[1,2],[x, "y, z"]]', [[1, 2], ['x', 'y, z']]), ('[VOC,2]', ['VOC', 2]), ('a=b', 'a=b')])
+    ('[[1,2],[x, "y, z"]]', [[1, 2], ['x', 'y, z']]), ('[VOC,2]', ['VOC', 2]), ('a=b', 'a=b'),
+    # What Python would read as a number or a value of its own.
+    ('2012_13', '2012_13'), ('007', '007'), ('[1_0, 2]', ['1_0', 2]), ('"2012_13"', '2012_13'),
+    ("['1_2', a]", ['1_2', 'a']), ('...', '...'), ('1+2j', '1+2j'), ('{1,2}', '{1,2}'), ("b'a'", "b'a'"), ('٣', '٣'),
+    ("{'type': 'GN'}", {'type': 'GN'}), ('-.5', -.5), ('1.', 1.), ('inf', math.inf), (' 5 ', 5)])
 def test_values_arrive_as_they_are_given(text, value):
     found = cli.parse_value(text)
     assert found == value and type(found) is type(value)

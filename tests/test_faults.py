@@ -137,7 +137,7 @@ def mounted(tree, work_dir, mount, *arguments):
     script = f'{mount} || exit 77; "$@"; code=$?; cp -a {work_dir} {work_dir}.kept; exit $code'
     done = subprocess.run(
         ['unshare', '-rm', 'sh', '-c', script, 'sh', sys.executable, *command(tree, work_dir, *arguments)],
-        cwd=ROOT, capture_output=True, text=True, timeout=120)
+        cwd=ROOT, capture_output=True, text=True)
     if done.returncode == 77 or 'unshare' in done.stderr:
         pytest.skip(f'file systems cannot be mounted here: {done.stderr}')
     shutil.rmtree(work_dir)

@@ -46,7 +46,7 @@ from ssul_mmseg.scenario import BACKGROUND, IGNORE, SETTINGS, UNKNOWN, Scenario
 from ssul_mmseg.work_dir.results import read_results, results_document, task_entry
 from ssul_mmseg.work_dir.weights import load_weights, save_state
 
-COMMON = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+COMMON = settings(database=None, suppress_health_check=list(HealthCheck))
 NORMAL = settings(COMMON, max_examples=200, derandomize=True)
 SLOW = settings(COMMON, max_examples=2000)
 

@@ -70,7 +70,7 @@ def test_a_head_starts_with_small_filters_and_nothing_that_never_learns(classifi
     assert model.bottleneck.conv.weight.std() > .02 and isinstance(model.bottleneck.bn, nn.BatchNorm2d)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from([0, 1, 4, 5, UNKNOWN, IGNORE]), min_size=1, max_size=20))
 def test_labels_and_channels_are_each_others_inverse(labels):
     labels = torch.tensor(labels, dtype=torch.uint8).view(1, 1, -1)

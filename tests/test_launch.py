@@ -28,7 +28,7 @@ def environment(monkeypatch):
 
 
 def tool(*arguments):
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
 
 
 def parsed(*arguments):

@@ -109,7 +109,7 @@ def test_changed_pixel_data_are_noticed(tmp_path):
     refused(tmp_path / 'mask.png', 'cannot be read')
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(length=st.integers(0, len(CONTENT)),
        flips=st.lists(st.tuples(st.integers(0, len(CONTENT) - 1), st.integers(1, 255)), max_size=4))
 def test_damaged_png_is_refused_or_right(tmp_path_factory, length, flips):
@@ -127,7 +127,7 @@ def test_damaged_png_is_refused_or_right(tmp_path_factory, length, flips):
         np.testing.assert_array_equal(mask, TEXTURED)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(suffix=st.sampled_from(['bmp', 'tif', 'gif', 'jpg']), data=st.data())
 def test_other_damaged_files_are_refused_or_masks(tmp_path_factory, suffix, data):
     path = tmp_path_factory.getbasetemp() / f'damaged.{suffix}'

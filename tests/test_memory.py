@@ -72,7 +72,7 @@ def test_the_choice_is_a_function_of_seed_and_task():
     assert [e.image for e in choose(0, 1)] != [e.image for e in choose(0, 2)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 12), st.lists(st.integers(0, 30), min_size=1, max_size=6),
        st.sampled_from(['class_balanced', 'random']), st.integers(0, 99))
 def test_size_and_uniqueness_hold_for_any_tasks(size, counts, selection, seed):
@@ -124,7 +124,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size
                                          'images_seen']), inner, max_size=5), max_leaves=10)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(JSON)
 def test_any_json_is_right_or_refused(tmp_path_factory, content):
     path = tmp_path_factory.mktemp('manifest') / 'memory.json'

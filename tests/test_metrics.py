@@ -167,7 +167,7 @@ maps = st.integers(1, 4).flatmap(lambda size: st.lists(
     min_size=size, max_size=3 * size))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(maps, min_size=1, max_size=3))
 def test_metric_is_the_iou_of_pixel_sets(images):
     result = evaluated([sample([[p for p, _ in image]], [[t for _, t in image]]) for image in images])

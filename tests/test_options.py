@@ -1,6 +1,7 @@
 import pytest
-from tiny import ROOT
+from tiny import ROOT, tiny_options, voc_tree
 
+from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.options import read_config
 
@@ -149,3 +150,26 @@ def test_wrong_configs(tmp_path):
     (tmp_path / 'other.py').write_text('model = dict(type="EncoderDecoder")')
     with pytest.raises(InputError, match='scenario is missing'):
         read_config(str(tmp_path / 'other.py'))
+
+
+MMSEG = '''_base_ = ['{root}/configs/_base_/datasets/voc.py', 'mmseg::_base_/models/deeplabv3_r50-d8.py',
+          '{root}/configs/_base_/schedules/voc.py', '{root}/configs/_base_/default_runtime.py']
+method = 'SSUL'
+scenario = dict(name='15-5')
+model = dict(
+    _delete_=True, type='SSUL', data_preprocessor={{{{_base_.model.data_preprocessor}}}},
+    backbone={{{{_base_.model.backbone}}}},
+    decode_head=dict(type='IncrementalASPPHead', in_channels=2048, channels=512, in_index=3,
+                     dilations={{{{_base_.model.decode_head.dilations}}}}, norm_cfg={{{{_base_.norm_cfg}}}}))
+'''
+
+
+def test_a_config_may_begin_with_one_of_mmsegs(tmp_path):
+    """mmseg comes from a distribution of another name than mmengine's table has."""
+    root = voc_tree(tmp_path / 'voc', 24)
+    (tmp_path / 'mine.py').write_text(MMSEG.format(root=ROOT))
+    cfg = read_config(str(tmp_path / 'mine.py'), tiny_options(root))
+    assert cfg.model.backbone.strides == (1, 2, 1, 1) and cfg.model.decode_head.dilations == (1, 12, 24, 36)
+    cfg.work_dir = str(tmp_path / 'run')
+    document = run_scenario(cfg)
+    assert len(document['tasks']) == 2 and document['final']['new'] is not None

@@ -11,7 +11,7 @@ from ssul_mmseg.errors import InputError
 
 def second_run(work_dir):
     code = f'from ssul_mmseg.engine.processes import locked\nwith locked({str(work_dir)!r}): print("in")'
-    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
 
 
 def test_a_lock_keeps_another_process_out_and_goes_with_its_own(tmp_path):

@@ -1,19 +1,18 @@
 """A run that is stopped anywhere and resumed ends in the same numbers, bit by bit."""
+import contextlib
 import json
 import os
 import re
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from itertools import product
 from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import ROOT, tiny_config, tiny_options, voc_tree
+from tiny import ROOT, held, tiny_config, tiny_options, voc_tree
 
 from ssul_mmseg.datasets.memory import ExemplarMemory
 from ssul_mmseg.engine import checkpoint_hook, resume, runner, scenario_loop, weights_hook
@@ -22,6 +21,7 @@ from ssul_mmseg.engine.resume import check_same_run, record_run
 from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.engine.seed_hook import SeedHook
 from ssul_mmseg.errors import InputError
+from ssul_mmseg.work_dir.layout import task_dirs
 from ssul_mmseg.work_dir.weights import load_state, save_state, save_weights
 
 CONFIG = 'configs/ssul/voc_15-1_m.py'
@@ -377,32 +377,25 @@ def command(tree, work_dir, **options):
             *(f'{key}={value}'.replace(' ', '') for key, value in options.items())]
 
 
-def start(arguments):
-    """Start a tool in a process of its own."""
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '',
-                   'PATH': f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}'}
-    return subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True)
-
-
-def wait_for(path, process):
-    """Wait until a process has made a file."""
-    deadline = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(.001)
+@contextlib.contextmanager
+def held_before(arguments, task, iteration, tmp_path):
+    """A tool in a process of its own that waits before an iteration."""
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '', 'PYTHONPATH': str(ROOT)}
+    folder = tmp_path / f'held_{task}_{iteration}'
+    folder.mkdir()
+    with held([sys.executable, 'HELD', *arguments[1:]], task, iteration, folder, env=environment) as (process, _):
+        yield process
 
 
 def test_ctrl_c_and_sigterm_end_with_the_command_to_resume(tree, undisturbed, tmp_path):
     work_dir = tmp_path / 'work dir'
     arguments = command(tree, work_dir)
     for sent, task in ((signal.SIGINT, 0), (signal.SIGTERM, 1)):
-        process = start(arguments)
-        wait_for(work_dir / f'task_{task}/checkpoint.pth', process)
-        process.send_signal(sent)
-        _, errors = process.communicate(timeout=60)
+        with held_before(arguments, task, 4, tmp_path) as process:
+            process.send_signal(sent)
+            _, errors = process.communicate()
         assert process.returncode == 130 and 'Traceback' not in errors, errors
+        assert (work_dir / f'task_{task}/checkpoint.pth').exists()
         arguments = shlex.split(re.search(r'^stopped; go on with: (.*)$', errors, re.MULTILINE)[1])
     run_scenario(config(tree, work_dir), resume=True)
     assert_same(work_dir, undisturbed('feature cache'))
@@ -410,14 +403,33 @@ def test_ctrl_c_and_sigterm_end_with_the_command_to_resume(tree, undisturbed, tm
 
 def test_a_second_run_is_kept_out_as_long_as_the_first_lives(tree, undisturbed, tmp_path):
     """The first is killed with a worker process alive, which must not hold the lock."""
-    process = start(command(tree, tmp_path, **{'train_dataloader.num_workers': 1}))
-    try:
-        wait_for(tmp_path / 'task_0/checkpoint.pth', process)
-        process.send_signal(signal.SIGSTOP)
-        with pytest.raises(InputError, match='another run is at work'):
-            run_scenario(config(tree, tmp_path), resume=True)
-    finally:
-        process.kill()
-        process.communicate()
-    run_scenario(config(tree, tmp_path), resume=True)
-    assert_same(tmp_path, undisturbed('feature cache'))
+    work_dir = tmp_path / 'work'
+    arguments = command(tree, work_dir, **{'train_dataloader.num_workers': 1})
+    with held_before(arguments, 0, 4, tmp_path), pytest.raises(InputError, match='another run is at work'):
+        run_scenario(config(tree, work_dir), resume=True)
+    run_scenario(config(tree, work_dir), resume=True)
+    assert_same(work_dir, undisturbed('feature cache'))
+
+
+def test_a_copy_of_a_task_folder_is_none(tree, undisturbed, stopped, tmp_path, seen):
+    work_dir = tmp_path / 'work'
+    shutil.copytree(stopped, work_dir)
+    copies = [work_dir / name for name in ('task_0_backup', 'task_0 (copy)', 'task_00', 'task_1_0', 'task_old')]
+    for copy in copies:
+        shutil.copytree(work_dir / 'task_0', copy)
+    assert task_dirs(work_dir) == {task: work_dir / f'task_{task}' for task in (0, 1)}
+    run_scenario(config(tree, work_dir), resume=True)
+    assert seen.starts == [(1, 6)]
+    for copy in copies:
+        shutil.rmtree(copy)
+    assert_same(work_dir, undisturbed('feature cache'))
+
+
+def test_a_copy_of_a_task_folder_alone_binds_nobody(tree, undisturbed, tmp_path):
+    other, cfg = config(tree, tmp_path, **{'model.tau': .9}), config(tree, tmp_path)
+    record_run(other)
+    shutil.copytree(undisturbed('feature cache') / 'task_0', tmp_path / 'task_0_backup')
+    check_same_run(cfg, range(2), resume=False)
+    record_run(cfg)
+    shutil.copytree(tmp_path / 'task_0_backup', tmp_path / 'task_0')
+    check_same_run(cfg, range(2), resume=True)

@@ -69,3 +69,23 @@ def test_errors_of_machine_and_data_are_not_those_of_the_config():
     for error in (InputError('a'), OSError(28, 'full'), MemoryError()):
         with pytest.raises(type(error)), config_faults(None):
             raise error
+
+
+@pytest.mark.parametrize('norm', ['BN', 'SyncBN'])
+def test_a_batch_of_one_image_and_batch_normalisation_are_told_by_key_and_layer(tmp_path, norm):
+    options = {'train_dataloader.batch_size': 1, 'model.decode_head.norm_cfg.type': norm}
+    cfg = tiny_config(voc_tree(tmp_path / 'voc'), tmp_path / 'run', **options)
+    with pytest.raises(InputError, match=r'task_0 failed: decode_head\.image_pool\S+, a BatchNorm layer, .* 1 image '
+                                         r'for each process; set train_dataloader\.batch_size to 2 or more$'):
+        run_scenario(cfg)
+
+
+@pytest.mark.parametrize('options', [
+    {'train_dataloader.batch_size': 1, 'model.decode_head.norm_cfg.type': 'GN',
+     'model.decode_head.norm_cfg.num_groups': 4},
+    {'train_dataloader.batch_size': 2, 'incremental.train_dataloader.batch_size': 1},
+], ids=['another normalisation', 'a frozen trunk'])
+def test_a_batch_of_one_image_is_refused_only_where_statistics_are_learned(tmp_path, options):
+    options = {'scenario.name': '19-1', 'train_cfg.max_epochs': 1, **options}
+    cfg = tiny_config(voc_tree(tmp_path / 'voc'), tmp_path / 'run', **options)
+    assert len(run_scenario(cfg)['tasks']) == 2

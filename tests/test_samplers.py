@@ -57,7 +57,7 @@ def test_a_task_smaller_than_a_batch_repeats_its_images_in_other_views():
     assert batch == [(0, 4), (0, 5), (0, 6), (0, 7)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 30), st.integers(0, 9), st.sampled_from([2, 4, 8]), st.integers(0, 3), st.integers(0, 5))
 def test_processes_share_the_batches_of_one(num_new, num_exemplars, total, epoch, seed):
     alone = batches(num_new, num_exemplars, total, epoch, seed=seed)

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -180,23 +181,23 @@ def test_another_process_that_was_faster_is_obeyed(tmp_path, monkeypatch):
     assert len(ShapesDataset(data_root=str(tmp_path / 'shapes'), **TINY)) == 4
 
 
-def _make_and_read(root, barrier, results):
-    barrier.wait()
+def _share(start):
+    _make_and_read.start = start
+
+
+def _make_and_read(root):
+    _make_and_read.start.wait()  # for the three others
     make_shapes(root, seed=3, **TINY)
-    results.put((os.stat(root).st_ino, contents(root)))
+    return os.stat(root).st_ino, contents(root)
 
 
 def test_processes_at_the_same_time_share_one(tiny, tmp_path):
+    root = tmp_path / 'shapes'
     context = multiprocessing.get_context('fork')
-    barrier, results = context.Barrier(4), context.Queue()
-    make_shapes(tmp_path / 'shapes', seed=3, **TINY)
-    (tmp_path / 'shapes/SaliencyMap/test_000000.png').unlink()
-    processes = [context.Process(target=_make_and_read, args=(tmp_path / 'shapes', barrier, results)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    read = [results.get(timeout=60) for _ in processes]
-    for process in processes:
-        process.join()
+    make_shapes(root, seed=3, **TINY)
+    (root / 'SaliencyMap/test_000000.png').unlink()
+    with ProcessPoolExecutor(4, context, _share, (context.Barrier(4), )) as pool:
+        read = list(pool.map(_make_and_read, [root] * 4))
     assert all(content == contents(tiny) for _, content in read)
     assert len({inode for inode, _ in read}) == 1, 'a process replaced what another had already handed over'
     assert list(tmp_path.iterdir()) == [tmp_path / 'shapes']

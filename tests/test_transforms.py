@@ -37,7 +37,7 @@ def test_an_exemplar_shows_all_seen_classes(tmp_path):
     assert found.tolist() == [[0, 1, 3, UNKNOWN], [UNKNOWN, IGNORE, 4, 2]]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(arrays(np.uint8, (3, 4)), st.sampled_from(['ground_truth', 'all', None]), st.integers(1, 200),
        st.integers(0, 50))
 def test_any_labels_end_as_background_labelled_unknown_or_ignored(labels, saliency, first, count):
@@ -83,7 +83,7 @@ def test_labels_are_mapped_and_checked(tmp_path):
         load_labels(mask, tmp_path, shape=(4, 5))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))), arrays(np.int16, 256, elements=st.integers(
     -1, 255)))
 def test_any_mask_is_mapped_or_refused(tmp_path_factory, mask, table):
@@ -102,7 +102,7 @@ def jpeg(size=(12, 10)):
     return stream.getvalue()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, len(jpeg())), st.integers(0, 255), st.booleans())
 def test_damaged_images_are_read_or_refused(tmp_path_factory, place, value, truncate):
     content = bytearray(jpeg())

@@ -42,7 +42,7 @@ def test_only_survivors_are_upsampled(monkeypatch):
     assert sum(upsampled) == 3  # the survivor, background and unknown
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.integers(1, 40), st.integers(1, 6), st.integers(1, 6), st.integers(1, 30),
        st.integers(1, 30), st.sampled_from([0.01, 1., 30.]), st.booleans())
 def test_argmax_equals_upsampling_everything(seed, channels, h, w, height, width, scale, align_corners):

@@ -58,7 +58,7 @@ def test_weights_make_their_folder_and_are_refused_where_they_cannot_be_written(
     assert os.listdir(tmp_path / 'a') == ['b.pth'] and load_weights(tmp_path / 'a/b.pth', [], 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_cut_or_changed_file_is_never_read_as_something_else(saved, data):
     content = bytearray(saved.read_bytes())

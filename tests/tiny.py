@@ -1,4 +1,7 @@
 """Small models and data trees that several tests share."""
+import contextlib
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +97,34 @@ def tiny_config(root: Path, work_dir: Path, config: str = 'configs/ssul/voc_15-1
     cfg = read_config(str(ROOT / config), tiny_options(root, **options))
     cfg.work_dir = str(work_dir)
     return cfg
+
+
+@contextlib.contextmanager
+def held(command: list[str], task: int, iteration: int, folder: Path, ranks: int = 1, **popen):
+    """A run that waits before an iteration of a task, see ``held_run.py``; it is ended where the test does not.
+
+    Args:
+        command: what starts Python with a tool; 'HELD' stands for what holds it.
+        task: the task.
+        iteration: the iteration.
+        folder: an empty folder for what the processes leave.
+        ranks: number of processes.
+        popen: arguments of ``subprocess.Popen``.
+
+    Yields:
+        The process that was started, and the ids of those that are held, by rank.
+    """
+    place = command.index('HELD')
+    holding = [str(ROOT / 'tests/held_run.py'), str(task), str(iteration), str(folder)]
+    process = subprocess.Popen([*command[:place], *holding, *command[place + 1:]], cwd=ROOT, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, **popen)
+    try:
+        marks = [folder / f'held_{rank}' for rank in range(ranks)]
+        # As long as it takes: a process that ends is noticed, one that hangs is ended with its test.
+        while not all(mark.exists() for mark in marks):
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(.01)
+        yield process, [int(mark.read_text()) for mark in marks]
+    finally:
+        process.kill()
+        process.communicate()

@@ -17,7 +17,7 @@ from ssul_mmseg.engine.progress_hook import duration
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.evaluation.tables import table
 from ssul_mmseg.work_dir.files import read_json, write_json, write_text
-from ssul_mmseg.work_dir.layout import CHECKPOINT, MEMORY, RESULT, RESULTS, WEIGHTS, task_dir
+from ssul_mmseg.work_dir.layout import CHECKPOINT, MEMORY, RESULT, RESULTS, WEIGHTS, task_dir, task_dirs
 from ssul_mmseg.work_dir.weights import load_state, tensor_digest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,7 +93,7 @@ class Run:
 
     def task(self) -> int:
         """The last task that was begun, -1 before the first."""
-        return len(list(self.work_dir.glob('task_*'))) - 1
+        return max(task_dirs(self.work_dir), default=-1)
 
     def outcome(self) -> dict:
         """What must not depend on the kills, by name: weights bit by bit, memory, and results without timings."""

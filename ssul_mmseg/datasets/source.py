@@ -1,4 +1,4 @@
-"""Any mmseg data set as the source of a task: its images, its class names, and what its mask values mean."""
+"""Any mmseg data set as the source of a task: its images, and what its mask values mean."""
 import os
 from pathlib import Path
 
@@ -9,14 +9,21 @@ from torch.utils.data import Dataset
 from ..errors import InputError
 from ..scenario import BACKGROUND, IGNORE, MAX_CLASSES, Scenario
 from ..work_dir.files import digest
+from .classes import class_colours, class_names, has_background, metainfo_of
 
 NO_CLASS = -1
+
+
 def build_source(config: dict, test_mode: bool) -> Dataset:
     """Build an mmseg data set to read names and paths from.
 
     Raises:
-        InputError: its folder or image list is missing, or it holds no image.
+        InputError: its folder or image list is missing, it holds no image, or its classes cannot be used as they are.
     """
+    metainfo = metainfo_of(config)
+    if 'classes' in metainfo:  # else its constructor names them
+        class_names(metainfo, config['type'])
+        class_colours(metainfo, config['type'])
     root = config.get('data_root') or ''
     empty = f'{config["type"]} in {root!r} holds no image; put the data there (see "Data" in README.md)'
     _check_list(config)
@@ -26,8 +33,11 @@ def build_source(config: dict, test_mode: bool) -> Dataset:
         raise InputError(f'{config["type"]} cannot be loaded from {root!r}: {str(error).splitlines()[0]}; put the data '
                          'there (see "Data" in README.md) or set data_root') from error
     except ValueError as error:
+        if isinstance(error, InputError):
+            raise
         # An empty image list makes mmengine concatenate nothing.
-        raise error if isinstance(error, InputError) else InputError(empty) from error
+        fault = f'{config["type"]} cannot be built: {" ".join(str(error).split())[:200]}; correct its config'
+        raise InputError(empty if 'concatenate' in str(error) else fault) from error
     if not len(source):
         raise InputError(empty)
     return source
@@ -47,16 +57,6 @@ def _check_list(config: dict) -> None:
         raise InputError(f'image list {path} cannot be read ({fault}); give a text file with a name a line') from error
 
 
-def has_background(source: Dataset) -> bool:
-    """Whether the data set counts background among its classes."""
-    return source.metainfo['classes'][0] == 'background'
-
-
-def class_names(source: Dataset) -> tuple[str, ...]:
-    """Names of the classes, background left out."""
-    return tuple(source.metainfo['classes'][has_background(source):])
-
-
 def label_table(source: Dataset, scenario: Scenario) -> np.ndarray:
     """Table from mask value to label.
 
@@ -72,7 +72,7 @@ def label_table(source: Dataset, scenario: Scenario) -> np.ndarray:
     class_of = {v: v - first for v in range(first, IGNORE)}
     if source.label_map:
         class_of = {v: source.label_map.get(c, c) for v, c in class_of.items()}
-    offset = 0 if has_background(source) else 1
+    offset = 0 if has_background(source.metainfo) else 1
     label_of = {class_id: label for label, class_id in enumerate(scenario.order, start=1)}
     label_of[0] = BACKGROUND
     table = np.full(256, NO_CLASS, dtype=np.int16)

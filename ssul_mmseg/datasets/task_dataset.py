@@ -15,8 +15,9 @@ from ..errors import InputError
 from ..scenario import BACKGROUND, IGNORE, Scenario
 from ..work_dir.files import digest
 from .class_index import ClassIndex
+from .classes import class_colours, class_names, has_background
 from .memory import ExemplarMemory
-from .source import NO_CLASS, build_source, class_names, has_background, index_file, label_table
+from .source import NO_CLASS, build_source, index_file, label_table
 
 MEMORY_LABELS = ('seen', 'stored')
 
@@ -46,8 +47,8 @@ class TaskDataset(Dataset):
 
     Raises:
         InputError: a folder, list, image, mask or saliency map is missing or damaged, an image is named twice, a mask
-            holds a value of no class, the classes are not as many as the scenario's, the task has no image, or the
-            manifest is not of this training set.
+            holds a value of no class, the classes are not as many as the scenario's, two have one name, a name or a
+            colour cannot be used, the task has no image, or the manifest is not of this training set.
     """
 
     def __init__(self,
@@ -71,12 +72,12 @@ class TaskDataset(Dataset):
         self.source = build_source(dataset, test_mode)
         images, masks = self._paths()
         self._check_names(images)
-        names = class_names(self.source)
+        names = class_names(self.source.metainfo, dataset['type'])
         if len(names) != self.scenario.num_classes:
             raise InputError(f'the scenario is about {self.scenario.num_classes} classes, but {dataset["type"]} has '
                              f'{len(names)}; set scenario.num_classes={len(names)}')
         self.label_table = label_table(self.source, self.scenario)
-        self.metainfo = self._metainfo(names)
+        self.metainfo = self._metainfo(names, class_colours(self.source.metainfo, dataset['type']))
         self.pipeline = Compose(pipeline)
         self.index = ClassIndex.load(masks, index_file(index_cache, self.source))
         self._check_values(masks)
@@ -108,15 +109,13 @@ class TaskDataset(Dataset):
             self.num_new, self.num_exemplars = len(new), len(old)
         self._check_files()
 
-    def _metainfo(self, names: Sequence[str]) -> dict:
+    def _metainfo(self, names: Sequence[str], colours: Sequence[Sequence[int]]) -> dict:
         """Class names and colours by label, background first, and whether a pixel can be background at all."""
-        palette = self.source.metainfo.get('palette', [])
-        colours = palette[1:] if has_background(self.source) else palette
         order = self.scenario.order
         return dict(
-            background=has_background(self.source) or bool(self.source.reduce_zero_label),
+            background=has_background(self.source.metainfo) or bool(self.source.reduce_zero_label),
             classes=('background', *(names[i - 1] for i in order)),
-            palette=[[0, 0, 0], *(list(colours[i - 1]) for i in order)])
+            palette=[[0, 0, 0], *(colours[i - 1] for i in order)])
 
     def _paths(self) -> tuple[list[str], list[str]]:
         """Where the data set's images and their masks lie."""

@@ -13,7 +13,7 @@ from ..datasets.memory import ExemplarMemory
 from ..errors import InputError
 from ..scenario import Scenario
 from ..work_dir.files import read_json, write_json
-from ..work_dir.layout import CHECKPOINT, MEMORY, PREVIOUS, RESULT, RUN, WEIGHTS, task_dir
+from ..work_dir.layout import CHECKPOINT, MEMORY, PREVIOUS, RESULT, RUN, WEIGHTS, task_dir, task_dirs
 from ..work_dir.results import read_entry
 from ..work_dir.weights import load_state
 
@@ -94,7 +94,7 @@ def _record(cfg: Config) -> dict[str, Any]:
 
 def _anything_begun(work_dir: Path) -> bool:
     """Whether anything of any task is saved."""
-    return any(_begun(work_dir, int(folder.name.removeprefix('task_'))) for folder in work_dir.glob('task_[0-9]*'))
+    return any(_begun(work_dir, task) for task in task_dirs(work_dir))
 
 
 def _begun(work_dir: Path, task: int) -> bool:

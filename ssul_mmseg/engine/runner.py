@@ -1,13 +1,14 @@
 """mmengine's runner for one task: a quiet console, weights that come in by one door, nothing unpickled."""
 import contextlib
 import logging
+import traceback
 import warnings
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import broadcast
+from mmengine.dist import broadcast, get_world_size
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_external_models
@@ -174,7 +175,23 @@ def train(runner: TaskRunner) -> None:
         machine = fault.startswith('DataLoader worker') or any(sign in fault for sign in OUT_OF_MEMORY)
         if runner.iter > 0 or machine or is_programming_error(error):
             raise
+        layer = _starved_layer(error, runner)
+        if layer:
+            raise InputError(f'the first step of {Path(runner.work_dir).name} failed: {layer}, a BatchNorm layer, '
+                             'cannot learn from one value per channel, as its images are pooled to one pixel and there '
+                             f'is 1 image for each process; set train_dataloader.batch_size to {2 * get_world_size()} '
+                             'or more') from error
         fault = f'{type(error).__name__}: {" ".join(fault.split())}'
         raise InputError(f'the first step of {Path(runner.work_dir).name} failed ({fault}); the sizes of network and '
                          'crop, or the values of the optimizer, do not go together: correct the config, or the '
                          '--cfg-options') from error
+
+
+def _starved_layer(error: Exception, runner: TaskRunner) -> str | None:
+    """Name of the BatchNorm layer in which an error arose for want of a second value per channel, or None."""
+    if runner.train_dataloader.batch_sampler.batch_size > 1:
+        return None
+    called = [frame.f_locals.get('self') for frame, _ in traceback.walk_tb(error.__traceback__)]
+    layers = [module for module in called if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    names = {id(module): name for name, module in unwrap(runner.model).named_modules()}
+    return names.get(id(layers[-1])) if layers else None

@@ -1,4 +1,5 @@
 """The files of a work dir."""
+import re
 from pathlib import Path
 
 RUN = 'run.json'
@@ -16,3 +17,13 @@ PREVIOUS = 'checkpoint_previous.pth'
 def task_dir(work_dir: str | Path, task: int) -> Path:
     """Where a task's files lie."""
     return Path(work_dir) / f'task_{task}'
+
+
+def task_dirs(work_dir: str | Path) -> dict[int, Path]:
+    """The folders of tasks in a work dir; a copy beside them, such as task_0_backup, is none.
+
+    Returns:
+        path by task, ascending.
+    """
+    found = ((re.fullmatch(r'task_(0|[1-9]\d{0,5})', path.name), path) for path in Path(work_dir).glob('task_*'))
+    return dict(sorted((int(match[1]), path) for match, path in found if match))
