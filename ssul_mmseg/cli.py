@@ -6,6 +6,7 @@ in a fraction of a second.
 import argparse
 import ast
 import contextlib
+import io
 import os
 import re
 import signal
@@ -149,6 +150,9 @@ def configure(args: argparse.Namespace) -> 'Config':
 def run(main: Callable[[Sequence[str] | None], None], resume_command: Callable[[], str] | None = None) -> None:
     """Run a tool's ``main``; end with a sentence and exit code 2 on bad input, cleanly on Ctrl-C and SIGTERM."""
     signal.signal(signal.SIGTERM, _interrupt)
+    # Names of files may hold bytes that are no text, or characters that the terminal does not know.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')
     code = 0
     try:
         main(None)

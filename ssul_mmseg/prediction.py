@@ -1,5 +1,7 @@
 """Predictions of a learned task on images of the user's own: masks to go on with, overlays to look at."""
-from collections.abc import Sequence
+import glob
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +16,12 @@ from mmseg.structures import SegDataSample
 from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
+from .datasets.image_files import UPRIGHT, as_stored
+from .datasets.pairs import IMAGE_SUFFIXES
 from .datasets.transforms import LoadImage
 from .engine.config_faults import config_faults
 from .engine.task_config import network_config
-from .errors import InputError
+from .errors import OUT_OF_MEMORY, InputError
 from .scenario import BACKGROUND, UNKNOWN
 from .work_dir.layout import WEIGHTS
 from .work_dir.weights import fill, read_weights
@@ -34,10 +38,11 @@ class Prediction:
 
     Args:
         image: the image's file.
-        pixels: uint8 (H, W, 3) RGB, the image.
+        pixels: uint8 (H, W, 3) RGB, the image as it is shown.
         labels: uint8 (H, W), of the same size: 0 background, else the class's place in the order of learning.
         classes: names by label, background first.
         palette: colours by label, RGB.
+        orientation: how EXIF turns the stored image to the one that is shown, 1 (not at all) to 8.
     """
 
     image: str
@@ -45,24 +50,29 @@ class Prediction:
     labels: np.ndarray
     classes: Sequence[str]
     palette: Sequence[Sequence[int]]
+    orientation: int = UPRIGHT
 
     def mask(self) -> Image.Image:
-        """An indexed image: its values are the labels, its colours the palette's."""
+        """An indexed image: its values are the labels, its colours the palette's.
+
+        Like the masks of a data set it belongs to the pixels as they are stored, before EXIF turns the image.
+        """
         colours = np.zeros((256, 3), np.uint8)
         colours[:len(self.palette)] = self.palette
-        mask = Image.fromarray(self.labels)
+        mask = Image.fromarray(as_stored(self.labels, self.orientation))
         mask.putpalette(colours.tobytes())
         return mask
 
     def overlay(self) -> Image.Image:
-        """The image under its labels and their names, at most :data:`OVERLAY_SIDE` pixels wide and high."""
+        """The image as it is shown, under its labels and their names, at most :data:`OVERLAY_SIDE` wide and high."""
         pixels, labels = Image.fromarray(self.pixels), Image.fromarray(self.labels)
         pixels.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
-        labels = torch.from_numpy(np.array(labels.resize(pixels.size, Image.Resampling.NEAREST)))
+        # An array: of one pixel, mmseg would take a tensor for an index.
+        labels = np.array(labels.resize(pixels.size, Image.Resampling.NEAREST))
         visualizer = SegLocalVisualizer(alpha=0.5)
         # mmseg's constructor takes one for the other.
         visualizer.set_dataset_meta(classes=self.classes, palette=self.palette)
-        sample = SegDataSample(pred_sem_seg=PixelData(data=labels.unsqueeze(0)))
+        sample = SegDataSample(pred_sem_seg=PixelData(data=labels[None]))
         visualizer.add_datasample(self.image, np.array(pixels), sample)
         return Image.fromarray(visualizer.get_image())
 
@@ -101,18 +111,61 @@ class Predictor:
 
     @torch.no_grad()
     def predict(self, image: str | Path) -> Prediction:
-        """Predict the file of an image.
+        """Predict the file of an image, as EXIF lets it be shown.
 
         Raises:
-            InputError: it is missing or damaged.
+            InputError: it is missing, damaged, or too large for the memory.
         """
         results = self.load(dict(img_path=str(image), seg_fields=[]))
-        pixels = results['img'][..., ::-1].copy()
-        packed = self.prepare(results)
-        sample, = self.model.test_step(dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']]))
-        labels = sample.pred_sem_seg.data[0].cpu().numpy()
+        try:
+            pixels = results['img'][..., ::-1].copy()
+            packed = self.prepare(results)
+            sample, = self.model.test_step(dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']]))
+            labels = sample.pred_sem_seg.data[0].cpu().numpy()
+        except (MemoryError, RuntimeError) as error:
+            fault = (str(error) or 'MemoryError').strip().splitlines()[0]
+            if not any(sign in fault for sign in OUT_OF_MEMORY):
+                raise
+            height, width = results['ori_shape']
+            raise InputError(f'image {image} of {width} x {height} pixels is too large for the memory ({fault}); make '
+                             'it smaller, or cut it into pieces') from error
         labels[labels == UNKNOWN] = BACKGROUND
-        return Prediction(str(image), pixels, labels, self.classes, self.palette)
+        return Prediction(str(image), pixels, labels, self.classes, self.palette, results['exif_orientation'])
+
+
+def find_images(arguments: Sequence[str]) -> list[str]:
+    """The files that arguments name, each once: an image, the images of a folder, or what fits a pattern.
+
+    Args:
+        arguments: paths; in a folder all files with a usual suffix count, those of its folders do not; ``**`` of a
+            pattern stands for any folders.
+
+    Raises:
+        InputError: an argument names no image.
+    """
+    return list(dict.fromkeys(image for argument in arguments for image in _images_of(argument)))
+
+
+def _images_of(argument: str) -> Iterator[str]:
+    """The files that one argument names."""
+    path = Path(argument)
+    if path.is_file():
+        yield argument
+        return
+    if path.is_dir():
+        found = [str(file) for file in sorted(path.iterdir()) if _is_image(file)]
+    else:
+        found = [file for file in sorted(glob.glob(argument, recursive=True)) if os.path.isfile(file)]
+    if not found:
+        kind = f'in the folder {argument}' if path.is_dir() else argument
+        raise InputError(f'there is no image {kind}; give the paths of image files, of folders that hold some '
+                         f'({", ".join(IMAGE_SUFFIXES)}), or a pattern such as "photos/*.jpg"')
+    yield from found
+
+
+def _is_image(file: Path) -> bool:
+    """Whether a file of a folder has the name of an image; those that macOS hides beside images begin with a dot."""
+    return file.is_file() and file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith('.')
 
 
 def output_files(images: Sequence[str], out: str) -> list[tuple[Path, Path]]:
@@ -123,11 +176,8 @@ def output_files(images: Sequence[str], out: str) -> list[tuple[Path, Path]]:
         out: the folder.
 
     Raises:
-        InputError: an image is missing, a file would be written twice or over an image, or the folder cannot be made.
+        InputError: a file would be written twice or over an image, or the folder cannot be made.
     """
-    for image in images:
-        if not Path(image).is_file():
-            raise InputError(f'there is no image {image}; give the paths of image files')
     inputs, written = {Path(image).resolve() for image in images}, {}
     files = []
     for image in images:

@@ -1,10 +1,13 @@
 import io
+import re
+import struct
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from mask_files import png_bytes, tiff_bytes
+from PIL import ExifTags, Image
 
 from ssul_mmseg.datasets.masks import read_mask
 from ssul_mmseg.errors import InputError
@@ -67,6 +70,64 @@ def test_one_bit_mask(tmp_path):
     mask = read_mask(str(tmp_path / 'mask.png'))
     assert mask.dtype == np.uint8
     assert mask.tolist() == [[1, 0, 1]]
+
+
+@pytest.mark.parametrize(('bits', 'row', 'values'), [
+    (1, b'\x50', [0, 1, 0, 1]), (2, b'\x1b', [0, 1, 2, 3]), (4, b'\x01\x2f', [0, 1, 2, 15]),
+    (8, b'\x00\x01\x02\xff', [0, 1, 2, 255])])
+@pytest.mark.parametrize('file', [png_bytes, tiff_bytes])
+def test_grey_levels_of_few_bits_are_not_scaled(tmp_path, file, bits, row, values):
+    """Pillow gives 17 for the 1 of a 4-bit image, whose largest value it takes for white."""
+    (tmp_path / 'mask').write_bytes(file([row, row], 4, bits))
+    assert read_mask(str(tmp_path / 'mask')).tolist() == [values, values]
+
+
+@pytest.mark.parametrize('bits', [1, 2, 4, 8])
+def test_negatives_are_refused(tmp_path, bits):
+    """TIFF files whose 0 is white: Pillow turns the values round."""
+    (tmp_path / 'mask.tif').write_bytes(tiff_bytes([bytes(4)] * 2, 4, bits, photometric=0))
+    refused(tmp_path / 'mask.tif', 'does not give as they are')
+
+
+def bmp_bytes(bits, colours, row):
+    """A BMP file with two equal rows of four pixels and a palette of greys."""
+    palette = b''.join(bytes([grey, grey, grey, 0]) for grey in colours)
+    size = len(palette) + 54
+    header = struct.pack('<2sIHHI', b'BM', size + 2 * len(row), 0, 0, size)
+    return header + struct.pack('<IiiHHIIiiII', 40, 4, 2, 1, bits, 0, 2 * len(row), 0, 0, len(colours), 0) \
+        + palette + 2 * row
+
+
+@pytest.mark.parametrize(('bits', 'colours', 'row'), [(4, range(16), b'\x01\x23\0\0'), (8, (0, 255), b'\0\1\1\0')])
+def test_bmp_that_pillow_misreads_is_refused(tmp_path, bits, colours, row):
+    (tmp_path / 'mask.bmp').write_bytes(bmp_bytes(bits, colours, row))
+    assert np.asarray(Image.open(tmp_path / 'mask.bmp')).tolist()[0] != [0, 1, 2, 3]
+    refused(tmp_path / 'mask.bmp', 'does not give as they are')
+
+
+@pytest.mark.parametrize(('form', 'options', 'part'), [
+    ('JPEG', {}, 'is JPEG;'), ('JPEG', {'quality': 100}, 'is JPEG;'), ('WEBP', {}, 'is WEBP;'),
+    ('WEBP', {'lossless': True}, 'is WEBP;'), ('JPEG2000', {}, 'is JPEG2000;'),
+    ('TIFF', {'compression': 'jpeg'}, 'is TIFF (jpeg);'), ('PPM', {}, 'is PPM;')])
+@pytest.mark.parametrize('what', ['mask', 'saliency map'])
+def test_formats_that_change_values_are_refused(tmp_path, form, options, part, what):
+    Image.fromarray(TEXTURED).save(tmp_path / 'mask.png', form, **options)  # whatever the name says
+    with pytest.raises(InputError, match=f'{what} .*mask.png {re.escape(part)} .* from their source'):
+        read_mask(str(tmp_path / 'mask.png'), what)
+
+
+@pytest.mark.parametrize('compression', ['raw', 'tiff_lzw', 'tiff_adobe_deflate', 'packbits'])
+def test_lossless_tiff_is_read(tmp_path, compression):
+    indexed(TEXTURED).save(tmp_path / 'mask.tif', compression=compression)
+    np.testing.assert_array_equal(read_mask(str(tmp_path / 'mask.tif')), TEXTURED)
+
+
+def test_a_mask_with_an_exif_orientation_is_refused(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for name in ('mask.png', 'mask.tif'):
+        Image.fromarray(VALUES).save(tmp_path / name, exif=exif)
+        refused(tmp_path / name, 'EXIF')
 
 
 @pytest.mark.parametrize(('mode', 'part'), [('RGB', '3 channels'), ('RGBA', '4 channels'), ('LA', '2 channels')])

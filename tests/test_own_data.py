@@ -5,8 +5,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from mask_files import png_bytes
 from mmseg.registry import DATASETS
-from PIL import Image
+from PIL import ExifTags, Image
 from tiny import ROOT
 
 from ssul_mmseg.datasets.shapes.dataset import make_shapes
@@ -70,3 +71,38 @@ def test_folders_of_images_need_no_more_than_the_config_shown(tmp_path, monkeypa
     assert dataset.num_new == 2 and dataset.metainfo['classes'][5:7] == ('pliers', 'wrench')
     assert len(dataset.metainfo['palette']) == 9
     assert task.model.data_preprocessor.size == (256, 256)
+
+
+ODD_CONFIG = f'''
+_base_ = '{ROOT}/configs/ssul/shapes_4-1.py'
+dataset_name = 'odd'
+data_root = 'data/odd'
+scenario = dict(name='1-1', num_classes=2)
+saliency = 'ground_truth'
+data = dict(_delete_=True, type='BaseSegDataset', metainfo=dict(classes=('background', 'a', 'b')),
+            data_prefix=dict(img_path='images', seg_map_path='masks'))
+train_dataloader = dict(dataset=dict(dataset=data))
+test_dataloader = dict(dataset=dict(dataset=data))
+'''
+
+
+def test_a_run_on_the_files_that_users_have(tmp_path, monkeypatch):
+    """Images of one pixel, photographs that EXIF turns, suffixes of all kinds, masks of 4 bits: all are learned."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ('images', 'masks'):
+        (tmp_path / 'data/odd' / folder).mkdir(parents=True)
+    (tmp_path / 'config.py').write_text(ODD_CONFIG)
+    rng, sideways = np.random.default_rng(0), Image.Exif()
+    sideways[ExifTags.Base.Orientation] = 6
+    sizes = {'point.png': (1, 1), 'line.jpg': (1, 30), 'row.JPG': (30, 1), 'photo.jpeg': (40, 24), 'scan.tif': (30, 30)}
+    for label in (1, 2):
+        for name, (width, height) in sizes.items():
+            pixels = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
+            options = {'exif': sideways} if 'photo' in name else {}
+            Image.fromarray(pixels).save(tmp_path / f'data/odd/images/{label}_{name}', **options)
+            row = bytes([label * 16 + label] * ((width + 1) // 2))
+            (tmp_path / f'data/odd/masks/{label}_{name.split(".")[0]}.png').write_bytes(
+                png_bytes([row] * height, width, 4))
+    result = run_scenario(config(tmp_path / 'config.py', 'work'))
+    assert [task['num_images'] for task in result['tasks']] == [5, 5]
+    assert None not in result['final'].values()

@@ -1,17 +1,22 @@
 """Predictions of images that are in no data set."""
+import os
+import re
 import runpy
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
 from ssul_mmseg.engine.run import Run
 from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.prediction import OVERLAY_SIDE, Prediction, Predictor, output_files, save
+from ssul_mmseg.prediction import OVERLAY_SIDE, Prediction, Predictor, find_images, output_files, save
 from ssul_mmseg.scenario import UNKNOWN
 
 CONFIG = 'configs/ssul/voc_15-1.py'
@@ -52,12 +57,16 @@ def photo(tmp_path):
 def predict(tree, learned):
     """The tool's main, on the learned work dir."""
     main = runpy.run_path(str(ROOT / 'tools/predict.py'))['main']
-    options = {**tiny_options(tree), **OPTIONS}
 
     def run(*arguments, work_dir=learned):
-        main([str(ROOT / CONFIG), str(work_dir), *arguments, '--cfg-options',
-              *(f'{key}={value}'.replace(' ', '') for key, value in options.items())])
+        main(arguments_of(tree, work_dir, *arguments))
     return run
+
+
+def arguments_of(tree, work_dir, *arguments):
+    options = {**tiny_options(tree), **OPTIONS}
+    return [str(ROOT / CONFIG), str(work_dir), *arguments, '--cfg-options',
+            *(f'{key}={value}'.replace(' ', '') for key, value in options.items())]
 
 
 def test_a_mask_and_an_overlay_are_written_and_the_classes_told(predict, photo, tmp_path, capsys):
@@ -131,8 +140,10 @@ def test_the_overlay_shows_image_and_labels_and_is_not_too_large():
 def test_images_that_cannot_be_read_are_told(predict, photo, tmp_path):
     with pytest.raises(InputError, match=r'there is no image .*none\.jpg; give the paths'):
         predict(photo(), str(tmp_path / 'none.jpg'), '--out', str(tmp_path / 'found'))
-    with pytest.raises(InputError, match='there is no image'):
-        predict(str(tmp_path), '--out', str(tmp_path / 'found'))
+    (tmp_path / 'empty').mkdir()
+    for argument, kind in (('empty', 'in the folder '), ('*.gif', '')):
+        with pytest.raises(InputError, match=re.escape(f'there is no image {kind}{tmp_path / argument}; give')):
+            predict(photo(), str(tmp_path / argument), '--out', str(tmp_path / 'found'))
     assert not (tmp_path / 'found').exists()
     (tmp_path / 'torn.jpg').write_bytes((tmp_path / 'photo.jpg').read_bytes()[:500])
     with pytest.raises(InputError, match=r'image .*torn\.jpg cannot be read'):
@@ -164,3 +175,99 @@ def test_a_folder_that_cannot_be_written_is_told(photo, tmp_path):
     (tmp_path / 'found/a.png').mkdir(parents=True)
     with pytest.raises(InputError, match=r'a\.png cannot be written .*--out'):
         save(prediction([[0]]), tmp_path / 'found/a.png', tmp_path / 'found/a_overlay.png')
+
+
+def test_folders_and_patterns_stand_for_their_images(photo, tmp_path):
+    images = {name: photo(name) for name in ('in/b.JPG', 'in/a.png', 'in/a[1].jpeg', 'in/.hidden.jpg', 'in/sub/c.jpg',
+                                             'in/notes.txt.jpg', 'd.jpg')}
+    (tmp_path / 'in/notes.txt').write_text('')
+    folder = [images[name] for name in ('in/a.png', 'in/a[1].jpeg', 'in/b.JPG', 'in/notes.txt.jpg')]
+    assert find_images([str(tmp_path / 'in')]) == folder
+    assert find_images([images['d.jpg'], str(tmp_path / 'in'), images['in/b.JPG']]) == [images['d.jpg'], *folder]
+    assert find_images([str(tmp_path / 'in/*.txt')]) == [str(tmp_path / 'in/notes.txt')]
+    assert find_images([str(tmp_path / '**/c.jpg')]) == [images['in/sub/c.jpg']]
+    assert find_images([images['in/a[1].jpeg']]) == [images['in/a[1].jpeg']]  # a file comes before a pattern
+
+
+def test_a_bad_image_does_not_stop_the_others(predict, photo, tmp_path, capsys):
+    for name in 'adf':
+        photo(f'in/{name}.png')
+    for name in 'be':
+        (tmp_path / f'in/{name}.jpg').write_bytes(b'no image')
+    Image.new('I;16', (4, 4)).save(tmp_path / 'in/c.png')
+    with pytest.raises(InputError, match='3 of 6 images are not predicted, for the reasons above; the others are in'):
+        predict(str(tmp_path / 'in'), '--out', str(tmp_path / 'found'))
+    assert {path.name for path in (tmp_path / 'found').iterdir()} == {
+        f'{name}{ending}.png' for name in 'adf' for ending in ('', '_overlay')}
+    out, errors = capsys.readouterr()
+    assert [line.partition(':')[0] for line in out.splitlines()] == [str(tmp_path / f'in/{n}.png') for n in 'adf']
+    errors = [line for line in errors.splitlines() if line.startswith('error: ')]
+    assert [name for name, line in zip(('b.jpg', 'c.png', 'e.jpg'), errors, strict=True) if name not in line] == []
+
+
+def test_bad_images_are_reported_also_where_the_disk_is_full(predict, photo, tmp_path, capsys):
+    (tmp_path / 'a.jpg').write_bytes(b'no image')
+    (tmp_path / 'found/b.png').mkdir(parents=True)
+    with pytest.raises(InputError, match=r'b\.png cannot be written'):
+        predict(str(tmp_path / 'a.jpg'), photo('b.jpg'), '--out', str(tmp_path / 'found'))
+    assert 'a.jpg is damaged' in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_text_and_a_bad_image_end_in_exit_code_2(tree, learned, photo, tmp_path):
+    """As a user runs it: what is printed goes through the error stream's and the output's encoding."""
+    image = os.fsencode(tmp_path) + b'/in/\xff.jpg'
+    os.rename(photo('in/a.jpg'), image)
+    (tmp_path / 'in/torn.jpg').write_bytes(b'no image')
+    done = subprocess.run(
+        [sys.executable, 'tools/predict.py', *arguments_of(tree, learned, str(tmp_path / 'in'), '--out',
+                                                           str(tmp_path / 'found'))],
+        cwd=ROOT, capture_output=True, env={**os.environ, 'PYTHONIOENCODING': 'ascii'}, timeout=120)
+    assert done.returncode == 2 and b'Traceback' not in done.stderr, done.stderr
+    assert rb'/in/\udcff.jpg: background' in done.stdout
+    assert done.stderr.count(b'error: ') == 2 and b'torn.jpg is damaged' in done.stderr
+    assert os.path.exists(os.fsencode(tmp_path) + b'/found/\xff.png')
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 40), (40, 1), (2, 1)])
+def test_images_of_one_pixel_are_predicted(predict, photo, tmp_path, size):
+    predict(photo('thin.png', size), '--out', str(tmp_path / 'found'))
+    for name in ('thin', 'thin_overlay'):
+        assert Image.open(tmp_path / f'found/{name}.png').size == size
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_a_photograph_is_predicted_as_shown_and_its_mask_belongs_to_what_is_stored(predictor, photo, tmp_path,
+                                                                                 orientation):
+    upright = predictor.predict(photo('upright.png'))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    # Stored so that EXIF shows the upright photograph.
+    stored = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270, 2: Image.Transpose.FLIP_LEFT_RIGHT,
+              3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+              7: Image.Transpose.TRANSVERSE}
+    with Image.open(tmp_path / 'upright.png') as image:
+        (image.transpose(stored[orientation]) if orientation > 1 else image).save(tmp_path / 'i.png', exif=exif)
+    found = predictor.predict(tmp_path / 'i.png')
+    assert np.array_equal(found.pixels, upright.pixels) and np.array_equal(found.labels, upright.labels)
+    assert found.overlay().size == (70, 41)
+    # As labels that differ everywhere; shown as the photograph is, the mask is upright.
+    labels = np.arange(70 * 41, dtype=np.uint8).reshape(41, 70)
+    mask = replace(found, labels=labels).mask()
+    with Image.open(tmp_path / 'i.png') as image:
+        assert mask.size == image.size
+    mask.getexif()[ExifTags.Base.Orientation] = orientation
+    assert np.array_equal(np.array(ImageOps.exif_transpose(mask)), labels)
+
+
+def test_a_picture_that_is_too_large_is_refused(predictor, photo, monkeypatch):
+    image = photo()
+    with monkeypatch.context() as patch:
+        patch.setattr(predictor.model, 'test_step', lambda data: torch.empty(10**15))
+        with pytest.raises(InputError, match=r'photo\.jpg of 70 x 41 pixels is too large for the memory \(.*allocate'):
+            predictor.predict(image)
+        patch.setattr(predictor.model, 'test_step', lambda data: torch.empty(2) @ torch.empty(3))
+        with pytest.raises(RuntimeError, match='size'):  # a fault of the program keeps its traceback
+            predictor.predict(image)
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    with pytest.raises(InputError, match=r'photo\.jpg cannot be read .*too large: make it smaller'):
+        predictor.predict(image)

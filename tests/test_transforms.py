@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
-from PIL import Image
+from mask_files import png_bytes
+from mmseg.registry import TRANSFORMS
+from PIL import ExifTags, Image, ImageOps
 
+from ssul_mmseg.datasets import transforms
 from ssul_mmseg.datasets.transforms import LabelAugmentation, LoadImage, LoadLabels, RandomScale, ShortSideCenterCrop
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.scenario import BACKGROUND, IGNORE, UNKNOWN
@@ -125,6 +128,63 @@ def test_missing_image_names_the_file():
         LoadImage().transform(dict(img_path='/nowhere/i.jpg'))
 
 
+def test_an_image_of_more_than_8_bits_is_refused(tmp_path):
+    (tmp_path / 'i.png').write_bytes(png_bytes([bytes(24)] * 2, 4, 16, 2))
+    with pytest.raises(InputError, match=r'i\.png has more than 8 bits a channel \(RGB\).*convert it to 8 bits'):
+        LoadImage().transform(dict(img_path=str(tmp_path / 'i.png')))
+
+
+def test_an_image_beyond_the_limit_is_refused_as_too_large(tmp_path, monkeypatch):
+    Image.new('RGB', (9, 9)).save(tmp_path / 'i.png')
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 40)
+    with pytest.raises(InputError, match=r'i\.png cannot be read .*81 pixels.*too large: make it smaller'):
+        LoadImage().transform(dict(img_path=str(tmp_path / 'i.png')))
+
+
+def photo(folder, orientation, mask=None, shape=(2, 3), form='JPEG'):
+    """What the pipeline is given for a photograph that EXIF turns; its mask and saliency map hold the same pixels."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    pixels = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    Image.fromarray(np.repeat(pixels[..., None], 3, 2)).save(folder / 'i', form, exif=exif)
+    for name in 'ms':
+        Image.fromarray(pixels if mask is None else mask).save(folder / f'{name}.png')
+    return dict(img_path=str(folder / 'i'), seg_map_path=str(folder / 'm.png'), saliency_path=str(folder / 's.png'),
+                label_table=np.arange(256, dtype=np.int16), labelled=range(3, 4), seg_fields=[])
+
+
+@pytest.mark.parametrize('form', ['PNG', 'TIFF'])
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_image_mask_and_saliency_map_are_turned_together(tmp_path, orientation, form):
+    results = LoadLabels()(LoadImage()(photo(tmp_path, orientation, form=form)))
+    assert (results['img'][..., 0] == results['gt_seg_map']).all()
+    with Image.open(tmp_path / 'i') as image:
+        shown = np.array(ImageOps.exif_transpose(image))
+    assert (results['img'] == shown).all() and results['ori_shape'] == shown.shape[:2]
+    # Salient are all values but 0.
+    expected = np.where(shown[..., 0] == 3, 3, np.where(shown[..., 0] > 0, UNKNOWN, BACKGROUND))
+    assert (LabelAugmentation('map')(results)['gt_seg_map'] == expected).all()
+
+
+@pytest.mark.parametrize('orientation', [1, 6])
+def test_a_mask_of_the_turned_photograph_is_refused_with_a_word_on_exif(tmp_path, orientation):
+    results = LoadImage()(photo(tmp_path, orientation, np.zeros((3, 2), np.uint8)))
+    with pytest.raises(InputError, match=r'm\.png is 2 x 3 pixels, but its image is 3 x 2; .* EXIF'):
+        LoadLabels()(results)
+    Image.new('L', (3, 2)).save(tmp_path / 'm.png')
+    with pytest.raises(InputError, match=r'saliency map .*s\.png is 2 x 3 pixels, but its image is 3 x 2; .* EXIF'):
+        LabelAugmentation('map')(LoadLabels()(results))
+
+
+def test_that_masks_are_turned_is_said_once(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(transforms, 'print_log', lambda message, **_: lines.append(message))
+    transforms._say_that_masks_are_turned.cache_clear()
+    for orientation in (1, 3, 3, 6):
+        LoadLabels()(LoadImage()(photo(tmp_path, orientation)))
+    assert len(lines) == 1 and 'turned by EXIF' in lines[0]
+
+
 def scene(shape=(20, 30)):
     labels = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
     return dict(img=np.zeros((*shape, 3), np.uint8), gt_seg_map=labels)
@@ -142,3 +202,38 @@ def test_center_crop_is_square_and_centred(shape):
     assert results['img'].shape[:2] == results['gt_seg_map'].shape == results['img_shape'] == (14, 14)
     results = ShortSideCenterCrop(20).transform(scene((20, 30)))
     assert (results['gt_seg_map'] == scene((20, 30))['gt_seg_map'][:, 5:25]).all()
+
+
+@pytest.mark.parametrize('size', [513, 512, 24, 1])
+def test_the_test_window_is_that_of_torchvision(monkeypatch, size):
+    """Against the formulas of torchvision's Resize(size) and CenterCrop(size), which the authors' code uses."""
+    class Resized:
+        """Stands for a resized image: keeps its size and what is cropped out of it."""
+
+        def __init__(self, size):
+            self.size = size
+
+        def __getitem__(self, window):
+            return self.size, window
+    monkeypatch.setattr(transforms.mmcv, 'imresize', lambda image, size, **_: Resized(size))
+    for short in (1, 7, 96, 332, 333, 375):
+        for long in range(short, short + 400):
+            new = int(size * long / short)
+            first = round((new - size) / 2.0)  # Python rounds half to even
+            tall, wide = slice(first, first + size), slice(0, size)
+            for shape, expected in (((long, short), ((size, new), (tall, wide))),
+                                    ((short, long), ((new, size), (wide, tall)))):
+                results = ShortSideCenterCrop(size).transform(dict(img=np.empty(shape), gt_seg_map=np.empty(shape)))
+                assert results['img'] == results['gt_seg_map'] == expected
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (1, 9), (9, 1), (2, 2)])
+@pytest.mark.parametrize('direction', ['horizontal', 'vertical', 'diagonal'])
+def test_the_narrowest_images_can_be_scaled_cropped_flipped_and_packed(shape, direction):
+    for factor in (.5, 1., 2.):
+        results = RandomScale((factor, factor)).transform({**scene(shape), 'seg_fields': ['gt_seg_map']})
+        for step in (dict(type='RandomCrop', crop_size=(5, 5)), dict(type='RandomFlip', prob=1., direction=direction),
+                     dict(type='PackSegInputs')):
+            results = TRANSFORMS.build(step)(results)
+        assert results['inputs'].shape[1:] == results['data_samples'].gt_sem_seg.shape
+        assert min(results['inputs'].shape[1:]) >= 2

@@ -12,7 +12,7 @@ from ..machine import usable_cores
 from ..work_dir.files import digest, write_atomically
 from .scan import MASK_VALUES, fingerprint_of, scan_masks
 
-FORMAT = 1
+FORMAT = 2
 """Version of the cache file; raise it when the file's layout or the meaning of its content changes."""
 ROWS = 1 << 14
 """Images that a query looks at together: bounds its memory, whatever the size of the data set."""

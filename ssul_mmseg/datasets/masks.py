@@ -2,53 +2,67 @@
 import io
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import InputError
+from .image_files import UPRIGHT, decoding, exif_orientation, raw_mode, read_file
 
 MASK_MODES = ('P', 'L', '1')
 """Pillow's modes of one channel that fits 8 bits: palette index, grey level, bit."""
-
-_REMEDY = 'replace it with a whole file'
+FORMATS = ('PNG', 'TIFF', 'BMP', 'GIF')
+"""Formats that keep every value."""
+LOSSY_TIFF = ('jpeg', 'tiff_jpeg', 'webp')
+# What Pillow multiplies stored grey levels with, so that the largest is white, by how they are stored.
+GREY_STEP = {'L;2': 85, 'L;4': 17}
+KEPT = ('', '1', 'L', 'P', 'P;1', 'P;2', 'P;4')
+"""Ways of storing values that Pillow gives as they are; '' is GIF's. Others are negatives or in another bit order."""
+BMP_DEPTH, BMP_BITS = 28, {'1': 1, 'L': 8}
+"""Where a BMP file says how many bits a pixel has, and for how many Pillow reads grey ones rightly."""
+_REMEDY = "save the values as a PNG of mode 'P' or 'L'"
 
 
 def read_mask(path: str, what: str = 'mask') -> np.ndarray:
-    """Read the value of each pixel of a mask; of an indexed image that is the palette index, never its colour.
+    """Read the stored value of each pixel of a mask; of an indexed image the palette index, never its colour.
 
     Args:
-        path: image file of one channel of at most 8 bits, in any format that Pillow reads.
+        path: PNG, TIFF, BMP or GIF file of one channel of at most 8 bits.
         what: what a message calls the file.
 
     Returns:
-        uint8 (H, W): values 0 to 255; 0 and 1 for an image of one bit a pixel.
+        uint8 (H, W): values 0 to 255; 0 to 2**b - 1 for an image of b bits a pixel.
 
     Raises:
-        InputError: the file is missing, damaged, no image, or has several channels or more than 8 bits.
+        InputError: the file is missing, damaged, no image, of a format or compression that changes values, turned by
+            EXIF, or has several channels or more than 8 bits.
     """
-    try:
-        with open(path, 'rb') as file:
-            content = file.read()
-    except FileNotFoundError as error:
-        raise InputError(f'{what} {path} is missing; restore it or remove it from the image list') from error
-    except OSError as error:
-        fault = error.strerror or error
-        raise InputError(f'{what} {path} cannot be read ({fault}); make it a readable file') from error
-    if not content:
-        raise InputError(f'{what} {path} is an empty file; {_REMEDY}')
-    try:
-        # Pillow decodes PNG pixels without comparing their checksums: only verify() notices a changed byte.
-        # It uses the image up, hence the second open().
+    content = read_file(path, what)
+    with decoding(path, what):
         with Image.open(io.BytesIO(content)) as image:
+            _check(image, content, path, what)
+            # Pillow decodes PNG pixels without comparing their checksums: only verify() notices a changed byte.
+            # It uses the image up, hence the second open().
             image.verify()
         with Image.open(io.BytesIO(content)) as image:
-            mode, channels = image.mode, len(image.getbands())
-            mask = np.array(image, dtype=np.uint8) if mode in MASK_MODES else None
-    except UnidentifiedImageError as error:
-        raise InputError(f'{what} {path} is damaged or no image that Pillow reads; {_REMEDY}') from error
-    except Exception as error:  # decoders of damaged files raise almost anything
-        raise InputError(f'{what} {path} cannot be read ({error or type(error).__name__}); {_REMEDY}') from error
-    if mask is None:
+            if exif_orientation(image, content) != UPRIGHT:
+                raise InputError(f'{what} {path} is turned by an EXIF tag of its own; turn its pixels and remove the '
+                                 'tag')
+            step = GREY_STEP.get(raw_mode(image), 1)
+            return np.array(image, dtype=np.uint8) // np.uint8(step)
+
+
+def _check(image: Image.Image, content: bytes, path: str, what: str) -> None:
+    """Refuse a file whose values are not those that were drawn, or that Pillow would not give as they are stored."""
+    compression = image.info.get('compression')
+    if image.format not in FORMATS or compression in LOSSY_TIFF:
+        kind = f'{image.format} ({compression})' if image.format in FORMATS else image.format
+        raise InputError(f'{what} {path} is {kind}; only PNG, GIF, BMP and lossless TIFF files are sure to keep every '
+                         f'value: {_REMEDY}, from their source, as a converted copy of this file keeps its faults')
+    if image.mode not in MASK_MODES:
+        channels = len(image.getbands())
         fault = f'{channels} channels' if channels > 1 else 'of more'
-        raise InputError(f'{what} {path} is {mode}; a {what} has one channel of 8 bits, not {fault}: save the '
-                         "values as a PNG of mode 'P' or 'L'")
-    return mask
+        raise InputError(f'{what} {path} is {image.mode}; a {what} has one channel of 8 bits, not {fault}: {_REMEDY}')
+    raw = raw_mode(image)
+    misread = image.format == 'BMP' and content[BMP_DEPTH] != BMP_BITS.get(image.mode, content[BMP_DEPTH])
+    if misread or raw not in (*KEPT, *GREY_STEP):
+        raise InputError(f'{what} {path} stores its values in a way ({image.format} {raw}) that Pillow does not give '
+                         f'as they are; {_REMEDY}')

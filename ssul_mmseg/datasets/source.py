@@ -1,8 +1,11 @@
 """Any mmseg data set as the source of a task: its images, and what its mask values mean."""
+import functools
+import inspect
 import os
 from pathlib import Path
 
 import numpy as np
+from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 from torch.utils.data import Dataset
 
@@ -10,6 +13,7 @@ from ..errors import InputError
 from ..scenario import BACKGROUND, IGNORE, MAX_CLASSES, Scenario
 from ..work_dir.files import digest
 from .classes import class_colours, class_names, has_background, metainfo_of
+from .pairs import paired_files
 
 NO_CLASS = -1
 
@@ -18,7 +22,8 @@ def build_source(config: dict, test_mode: bool) -> Dataset:
     """Build an mmseg data set to read names and paths from.
 
     Raises:
-        InputError: its folder or image list is missing, it holds no image, or its classes cannot be used as they are.
+        InputError: its folder or image list is missing, it holds no image, images and masks do not pair, or its classes
+            cannot be used as they are.
     """
     metainfo = metainfo_of(config)
     if 'classes' in metainfo:  # else its constructor names them
@@ -28,10 +33,16 @@ def build_source(config: dict, test_mode: bool) -> Dataset:
     empty = f'{config["type"]} in {root!r} holds no image; put the data there (see "Data" in README.md)'
     _check_list(config)
     try:
-        source = DATASETS.build({**config, 'test_mode': test_mode})
+        if _lists_files(config):
+            source = DATASETS.build({**config, 'test_mode': test_mode, 'lazy_init': True})
+            source.load_data_list = functools.partial(paired_files, source)
+            source.full_init()
+        else:
+            source = DATASETS.build({**config, 'test_mode': test_mode})
     except (FileNotFoundError, NotADirectoryError, AssertionError) as error:
-        raise InputError(f'{config["type"]} cannot be loaded from {root!r}: {str(error).splitlines()[0]}; put the data '
-                         'there (see "Data" in README.md) or set data_root') from error
+        fault = (str(error) or 'a folder is missing').splitlines()[0]  # data sets assert without a word
+        raise InputError(f'{config["type"]} cannot be loaded from {root!r}: {fault}; put the data there (see "Data" in '
+                         'README.md) or set data_root') from error
     except ValueError as error:
         if isinstance(error, InputError):
             raise
@@ -43,15 +54,28 @@ def build_source(config: dict, test_mode: bool) -> Dataset:
     return source
 
 
+def _lists_files(config: dict) -> bool:
+    """Whether a data set finds its files as mmseg's own do: one that has another way keeps it."""
+    kind = DATASETS.get(config['type'])
+    if not inspect.isclass(kind) or not issubclass(kind, BaseSegDataset) or config.get('backend_args'):
+        return False
+    try:
+        inspect.signature(kind).bind_partial(lazy_init=True)
+    except TypeError:
+        return False
+    return kind.load_data_list is BaseSegDataset.load_data_list
+
+
 def _check_list(config: dict) -> None:
-    """Refuse an image list that mmseg would misread: a folder, which it takes for no list, or other bytes than text."""
+    """Refuse an image list that is missing, or that mmseg would misread: a folder, or other bytes than text."""
     if not config.get('ann_file'):
         return
     path = Path(config.get('data_root') or '', config['ann_file'])
     try:
         path.read_text(encoding='utf-8')
-    except FileNotFoundError:
-        return  # told with the data root
+    except FileNotFoundError as error:
+        raise InputError(f'image list {path} is missing; put the data there (see "Data" in README.md) or set '
+                         'data_root') from error
     except (OSError, ValueError) as error:
         fault = getattr(error, 'strerror', None) or 'it is not UTF-8 text'
         raise InputError(f'image list {path} cannot be read ({fault}); give a text file with a name a line') from error

@@ -1,49 +1,53 @@
 """From files to augmented labels: loading, SSUL's label augmentation (Eq. 1, rows 1, 3, 4), scaling, cropping."""
+import io
+import logging
 import random
+from functools import cache
 from pathlib import Path
 
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
-from mmcv.transforms import LoadImageFromFile as LoadImageFromFileBase
+from mmengine.logging import print_log
 from mmseg.registry import TRANSFORMS
 from PIL import Image
 
 from ..errors import InputError
 from ..scenario import BACKGROUND, IGNORE, UNKNOWN
+from .image_files import SIDEWAYS, UPRIGHT, as_shown, decoding, exif_orientation, is_deep, read_file
 from .masks import read_mask
 
-DEEP_MODES = ('I', 'F')
-"""How Pillow's modes of more than 8 bits a channel begin."""
 SALIENCY = ('map', 'ground_truth', 'all')
 REMEDY = ('save the map of any salient-object detector there as an 8-bit PNG with one channel (non-zero: salient), or '
           'set saliency=ground_truth, or saliency=None for no unknown pixels')
 
 
 @TRANSFORMS.register_module()
-class LoadImage(LoadImageFromFileBase):
-    """Load a colour image whole: Pillow refuses a truncated file, where OpenCV fills the rest with grey."""
-
-    def __init__(self) -> None:
-        super().__init__(imdecode_backend='pillow')
+class LoadImage(BaseTransform):
+    """Load a colour image whole and as EXIF lets it be shown: Pillow refuses a truncated file, OpenCV fills it up."""
 
     def transform(self, results: dict) -> dict:
-        """Add ``img`` (H, W, 3) uint8 BGR, ``img_shape`` and ``ori_shape``."""
+        """Add ``img`` (H, W, 3) uint8 BGR, ``img_shape``, ``ori_shape`` and ``exif_orientation``.
+
+        Raises:
+            InputError: the image is missing, damaged, too large, or has more than 8 bits a channel.
+        """
         path = results['img_path']
-        try:
-            with Image.open(path) as image:
-                if image.mode.startswith(DEEP_MODES):
-                    raise ValueError(f'it is {image.mode}, of more than 8 bits a channel')  # Pillow would cut them off
-            return super().transform(results)
-        except FileNotFoundError as error:
-            raise InputError(f'image {path} is missing; restore it or remove it from the image list') from error
-        except Exception as error:  # decoders of damaged files raise almost anything
-            raise InputError(f'image {path} cannot be read ({error}); replace it with a whole file') from error
+        content = read_file(path, 'image')
+        with decoding(path, 'image'):
+            with Image.open(io.BytesIO(content)) as image:
+                if is_deep(image, content):
+                    raise InputError(f'image {path} has more than 8 bits a channel ({image.mode}), which would be cut '
+                                     'off; convert it to 8 bits')
+                results['exif_orientation'] = exif_orientation(image, content)
+            results['img'] = mmcv.imfrombytes(content, backend='pillow')
+        results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
+        return results
 
 
 @TRANSFORMS.register_module()
 class LoadLabels(BaseTransform):
-    """Load a mask as labels in the order of learning.
+    """Load a mask as labels in the order of learning, turned as its image is.
 
     Needs ``seg_map_path`` and ``label_table`` (int16 (256,), mask value to label, negative: no class of the data set).
     """
@@ -56,9 +60,8 @@ class LoadLabels(BaseTransform):
         """
         path = results['seg_map_path']
         mask = read_mask(path)
-        if 'img' in results and mask.shape != tuple(results['ori_shape']):
-            raise InputError(f'mask {path} is {mask.shape[1]} x {mask.shape[0]} pixels, but its image is '
-                             f'{results["ori_shape"][1]} x {results["ori_shape"][0]}; they must be of one size')
+        if 'img' in results:
+            mask = _fitted(mask, path, 'mask', results)
         labels = results['label_table'][mask]
         if labels.min(initial=0) < 0:
             raise InputError(f'mask {path} holds the value {mask[labels < 0][0]}, which is no class of the data set; '
@@ -66,6 +69,41 @@ class LoadLabels(BaseTransform):
         results['gt_seg_map'] = labels.astype(np.uint8)
         results['seg_fields'].append('gt_seg_map')
         return results
+
+
+def _fitted(mask: np.ndarray, path: str, what: str, results: dict) -> np.ndarray:
+    """Turn a mask, which belongs to its image's pixels as they are stored, as EXIF turns the image.
+
+    Args:
+        mask: uint8 (H, W).
+        path: its file.
+        what: what a message calls it.
+        results: of the image; ``ori_shape`` is its size as shown.
+
+    Raises:
+        InputError: the mask is of another size than the stored image.
+    """
+    orientation = results.get('exif_orientation', UPRIGHT)
+    shown = tuple(results['ori_shape'])
+    height, width = shown[::-1] if orientation in SIDEWAYS else shown
+    if mask.shape != (height, width):
+        remedy = 'they must be of one size'
+        if mask.shape == (width, height):
+            remedy += (': a mask belongs to the pixels as they are stored, before EXIF turns the photograph; store the '
+                       'photograph as it is shown, without its EXIF orientation (mogrify -auto-orient), or turn the '
+                       'mask')
+        raise InputError(f'{what} {path} is {mask.shape[1]} x {mask.shape[0]} pixels, but its image is {width} x '
+                         f'{height}; {remedy}')
+    if orientation != UPRIGHT:
+        _say_that_masks_are_turned()
+    return as_shown(mask, orientation)
+
+
+@cache  # once a process
+def _say_that_masks_are_turned() -> None:
+    """Warn of what sizes do not show: a mask that was drawn on the photograph as shown, turned by half a turn."""
+    print_log('some images are turned by EXIF; their masks are taken for those of the pixels as they are stored, and '
+              'turned too', logger='current', level=logging.WARNING)
 
 
 @TRANSFORMS.register_module()
@@ -123,11 +161,9 @@ class LabelAugmentation(BaseTransform):
         """Bool (H, W) from the saliency map's file."""
         path = results['saliency_path']
         self.check(path)
-        salient = read_mask(path, 'saliency map') > 0
-        if salient.shape != results['gt_seg_map'].shape:
-            raise InputError(f'saliency map {path} is {salient.shape[1]} x {salient.shape[0]} pixels, but its image is '
-                             f'{results["gt_seg_map"].shape[1]} x {results["gt_seg_map"].shape[0]}; {REMEDY}')
-        return salient
+        salient = read_mask(path, 'saliency map')
+        # Runs right after the labels are loaded, which have the size of the image.
+        return _fitted(salient, path, 'saliency map', dict(results, ori_shape=results['gt_seg_map'].shape)) > 0
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(saliency={self.saliency!r})'
@@ -147,7 +183,8 @@ class RandomScale(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Resize ``img`` (bilinear) and ``gt_seg_map`` (nearest)."""
         factor = random.uniform(*self.scale)
-        height, width = (max(1, round(side * factor)) for side in results['img'].shape[:2])
+        # Two pixels at least: flipped along a side of one, an image keeps a negative stride, which PyTorch refuses.
+        height, width = (max(2, round(side * factor)) for side in results['img'].shape[:2])
         results['img'] = mmcv.imresize(results['img'], (width, height))
         results['gt_seg_map'] = mmcv.imresize(results['gt_seg_map'], (width, height), interpolation='nearest')
         results['img_shape'] = height, width
@@ -161,6 +198,9 @@ class RandomScale(BaseTransform):
 class ShortSideCenterCrop(BaseTransform):
     """Resize the short side, then crop the centre square: the test protocol of the field's tables.
 
+    The window is that of torchvision's Resize and CenterCrop, which the authors' code uses: the long side is
+    int(size * long / short), and the crop begins at int(round((side - size) / 2)), rounded half to even.
+
     Args:
         size: side of the square, in pixels; None leaves images whole.
     """
@@ -173,9 +213,9 @@ class ShortSideCenterCrop(BaseTransform):
         if self.size is None:
             return results
         height, width = results['img'].shape[:2]
-        factor = self.size / min(height, width)
-        height, width = max(self.size, round(height * factor)), max(self.size, round(width * factor))
-        top, left = (height - self.size) // 2, (width - self.size) // 2
+        short = min(height, width)
+        height, width = (int(self.size * side / short) for side in (height, width))
+        top, left = (round((side - self.size) / 2) for side in (height, width))
         window = slice(top, top + self.size), slice(left, left + self.size)
         results['img'] = mmcv.imresize(results['img'], (width, height))[window]
         results['gt_seg_map'] = mmcv.imresize(results['gt_seg_map'], (width, height), interpolation='nearest')[window]

@@ -1,0 +1,147 @@
+"""Pairing images with their masks by the names of the files, whatever usual suffix they have; nothing is left over."""
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from mmengine.fileio import list_dir_or_file
+from mmengine.logging import print_log
+from mmseg.datasets import BaseSegDataset
+
+from ..errors import InputError
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif')
+MASK_SUFFIXES = ('.png', '.tif', '.tiff', '.bmp', '.gif')
+
+
+def paired_files(source: BaseSegDataset) -> list[dict]:
+    """Pair a data set's images and masks: those of its list, else those of its folders.
+
+    It stands for ``BaseSegDataset.load_data_list``, which takes files of one suffix and drops the others in silence.
+    ``img_suffix`` and ``seg_map_suffix`` may have any of the usual endings, in capitals too, in place of their own.
+
+    Args:
+        source: the data set.
+
+    Returns:
+        what mmseg knows of each image, in the order of the list, or in that of the paths.
+
+    Raises:
+        InputError: the data set has no folder of masks; an image of the folders lacks a mask, or a mask an image; or
+            two files have one name.
+    """
+    if source.data_prefix.get('seg_map_path') is None:
+        raise InputError(f'{type(source).__name__} has no masks; set data_prefix.seg_map_path to their folder')
+    return _of_list(source) if source.ann_file and not os.path.isdir(source.ann_file) else _of_folders(source)
+
+
+def _of_folders(source: BaseSegDataset) -> list[dict]:
+    """Pair all files of the folders."""
+    folder, mask_folder = source.data_prefix['img_path'], source.data_prefix['seg_map_path']
+    images, masks = _files(folder), _files(mask_folder)
+    # One folder may lie in the other, or be the other.
+    if _is_below(folder, mask_folder):
+        masks -= images
+    masks_by_name = _by_name(masks, mask_folder, source.seg_map_suffix, MASK_SUFFIXES)
+    images -= {path for paths in masks_by_name.values() for path in paths}
+    images_by_name = _by_name(images, folder, source.img_suffix, IMAGE_SUFFIXES)
+    if not images_by_name:
+        return []
+    image_of = {name: _only(paths) for name, paths in images_by_name.items()}
+    mask_of = {name: _only(paths) for name, paths in masks_by_name.items()}
+    _refuse_left_over(image_of, mask_of, 'image', f'mask {mask_folder}/*{source.seg_map_suffix}')
+    _refuse_left_over(mask_of, image_of, 'mask', f'image {folder}/*{source.img_suffix}')
+    print_log(f'{folder}: {len(image_of)} images, each with its mask in {mask_folder}', logger='current')
+    shared = dict(label_map=source.label_map, reduce_zero_label=source.reduce_zero_label)
+    infos = [dict(img_path=image, seg_map_path=mask_of[name], seg_fields=[], **shared)
+             for name, image in image_of.items()]
+    return sorted(infos, key=lambda info: info['img_path'])
+
+
+def _of_list(source: BaseSegDataset) -> list[dict]:
+    """Find the files that a list names; what is not found keeps its usual suffix, and is missed where it is needed."""
+    infos = BaseSegDataset.load_data_list(source)
+    # An empty line names nothing.
+    infos = [info for info in infos if os.path.basename(info['img_path']) != source.img_suffix]
+    for key, other, suffix, usual in (('img_path', 'seg_map_path', source.img_suffix, IMAGE_SUFFIXES),
+                                      ('seg_map_path', 'img_path', source.seg_map_suffix, MASK_SUFFIXES)):
+        missing = [info for info in infos if not os.path.isfile(info[key])]
+        folder = source.data_prefix[key]
+        if not missing or not os.path.isdir(folder):
+            continue
+        found = _by_name(_files(folder) - {info[other] for info in infos}, folder, suffix, usual)
+        for info in missing:
+            name = os.path.relpath(info[key], folder).removesuffix(suffix)
+            stem, ending = os.path.splitext(name)
+            # A list may name files with their suffix.
+            named = found.get(name) or (found.get(stem) if ending.lower() in IMAGE_SUFFIXES else None)
+            if named:
+                info[key] = _only(named)
+    return infos
+
+
+def _files(folder: str) -> set[str]:
+    """Paths of the files below a folder, hidden ones left out.
+
+    Raises:
+        InputError: a name is not UTF-8.
+    """
+    names = list(list_dir_or_file(folder, list_dir=False, recursive=True))
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(name).decode(errors='backslashreplace')
+            raise InputError(f'the name of the file {shown} in {folder} is not UTF-8; rename it') from error
+    return {os.path.join(folder, name) for name in names}
+
+
+def _is_below(folder: str, above: str) -> bool:
+    """Whether a folder lies in another one."""
+    folder, above = os.path.realpath(folder), os.path.realpath(above)
+    return folder != above and os.path.commonpath([folder, above]) == above
+
+
+def _by_name(paths: Iterable[str], folder: str, suffix: str, usual: Collection[str]) -> dict[str, list[str]]:
+    """Files by their path below a folder without suffix.
+
+    Args:
+        paths: files.
+        folder: where they lie.
+        suffix: what their names end in; after its last dot any usual suffix may stand, in capitals too.
+        usual: suffixes, small and with their dots.
+    """
+    tail, dot, ending = suffix.rpartition('.')
+    tail, endings = (tail, {*usual, f'.{ending}'.lower()}) if dot else (suffix, {''})
+    found: dict[str, list[str]] = {}
+    for path in sorted(paths):
+        stem, ending = os.path.splitext(os.path.relpath(path, folder))
+        if ending.lower() in endings and stem.endswith(tail):
+            found.setdefault(stem.removesuffix(tail), []).append(path)
+    return found
+
+
+def _only(paths: Sequence[str]) -> str:
+    """The file of a name.
+
+    Raises:
+        InputError: there are several.
+    """
+    if len(paths) > 1:
+        raise InputError(f'{paths[0]} and {paths[1]} have one name but for their suffix, so nothing tells which one is '
+                         'meant; rename or remove one')
+    return paths[0]
+
+
+def _refuse_left_over(file_of: Mapping[str, str], other_of: Mapping[str, str], what: str, wanted: str) -> None:
+    """Refuse files without a counterpart.
+
+    Args:
+        file_of: files by name.
+        other_of: their counterparts by name.
+        what: what a message calls the files.
+        wanted: what it calls the counterparts; ``*`` stands for the name.
+    """
+    left = sorted(file_of.keys() - other_of.keys())
+    if left:
+        raise InputError(f'{len(left)} of {len(file_of)} {what}s are left over: {file_of[left[0]]} has no '
+                         f'{wanted.replace("*", left[0])}; add it, remove the {what}, or name the images that count in '
+                         'a list (ann_file)')
