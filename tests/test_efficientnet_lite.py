@@ -1,4 +1,7 @@
 """EfficientNet-Lite against the package it comes from, and in a scenario of two tasks."""
+import os
+import socket
+import subprocess
 import sys
 
 import numpy as np
@@ -7,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from tiny import ROOT, voc_tree
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssul_mmseg.engine import evaluate_task, run_scenario
 from ssul_mmseg.errors import InputError
@@ -110,6 +114,15 @@ def test_norm_eval_keeps_the_statistics():
     assert not kept._bn0.training and kept._bn0.running_mean.abs().max() == 0
     assert moved._bn0.training and moved._bn0.running_mean.abs().max() > 0
     assert not moved.eval()._bn0.training
+
+
+def test_norm_cfg_sets_every_layer_and_keeps_eps_and_momentum():
+    for norm_cfg, momentum in ((dict(type='SyncBN', requires_grad=True), 0.01), (dict(type='BN', momentum=0.1), 0.1)):
+        network = EfficientNetLite(out_indices=EVERY_STAGE, norm_cfg=norm_cfg)
+        layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+        assert len(layers) == 49 and {type(layer).__name__ for layer in layers} == {
+            'SyncBatchNorm' if norm_cfg['type'] == 'SyncBN' else 'BatchNorm2d'}
+        assert {(layer.eps, round(layer.momentum, 6)) for layer in layers} == {(1e-3, momentum)}
 
 
 def test_weights_are_loaded_whole_or_not_at_all(tmp_path):
@@ -221,3 +234,23 @@ def test_a_run_without_a_package_ends_in_its_command(tree, tmp_path, monkeypatch
 def test_weights_of_another_arch_are_refused_before_training(tree, tmp_path):
     with pytest.raises(InputError, match='efficientnet-lite://lite0 holds no weights of lite1'):
         run_scenario(lite_config(tree, tmp_path, **{'model.backbone.arch': 'lite1'}))
+
+
+def test_two_processes_learn_what_one_learns(tree, tmp_path):
+    """BatchNorm of the backbone sees the batch of both processes."""
+    options = {**OPTIONS, 'data_root': tree, 'optim_wrapper.optimizer.lr': .001}
+    arguments = [f'{key}={value}'.replace(' ', '') for key, value in options.items()]
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = str(free.getsockname()[1])
+    for processes in (1, 2):
+        done = subprocess.run(
+            ['tools/dist_train.sh', 'configs/ssul/voc_lite_15-1.py', str(processes), '--work-dir',
+             str(tmp_path / str(processes)), '--tasks', '0', '--cfg-options', *arguments],
+            cwd=ROOT, capture_output=True, text=True, timeout=300, env={
+                **os.environ, 'PORT': port, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '',
+                'PATH': f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}'})
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (weights_of(tmp_path / str(processes), 0) for processes in (1, 2))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4, msg=lambda fault, name=name: f'{name}: {fault}')

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmseg.registry import MODELS
@@ -40,6 +41,8 @@ class EfficientNetLite(BaseModule):
         output_stride: 8, 16 or 32, pixels of the image per feature in the last stages.
         out_indices: which stages to return, ascending: 0 to 6 have, for lite0, 16, 24, 40, 80, 112, 192 and 320
             channels; 7 is the 1 x 1 convolution to 1280 channels on which ImageNet's classifier works.
+        norm_cfg: type of the normalisation layers; 'SyncBN' makes several processes equal one. Its eps and momentum are
+            the package's where it has none.
         norm_eval: whether BatchNorm keeps its statistics in training.
         init_cfg: see above; None: random weights.
 
@@ -51,6 +54,7 @@ class EfficientNetLite(BaseModule):
                  arch: str = 'lite0',
                  output_stride: int = 16,
                  out_indices: Sequence[int] = (6, ),
+                 norm_cfg: dict | None = None,
                  norm_eval: bool = False,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
@@ -76,6 +80,7 @@ class EfficientNetLite(BaseModule):
             self._conv_head, self._bn1 = whole._conv_head, whole._bn1
         self._stage_of = {block: stage for stage, block in enumerate(ends) if stage in indices}
         _pad_and_dilate(self, output_stride)
+        _set_norm(self, norm_cfg or dict(type='BN'))
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Turn images (B, 3, H, W) into the maps (B, C, ceil(H / s), ceil(W / s)) of the stages in ``out_indices``."""
@@ -148,6 +153,15 @@ def _pad_and_dilate(network: nn.Module, output_stride: int) -> None:
             new.weight = old.weight
             setattr(parent, name, new)
             stride, dilation = stride * kept, dilation * step // kept
+
+
+def _set_norm(network: nn.Module, norm_cfg: dict) -> None:
+    """Replace the package's BatchNorm by layers of a config, of the same eps and momentum where it has none."""
+    for parent in [network, *network._blocks]:
+        for name, old in list(parent.named_children()):
+            if isinstance(old, nn.BatchNorm2d):
+                cfg = {'eps': old.eps, 'momentum': old.momentum, **norm_cfg}
+                setattr(parent, name, build_norm_layer(cfg, old.num_features)[1])
 
 
 def _package(name: str) -> ModuleType:

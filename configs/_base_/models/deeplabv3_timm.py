@@ -2,6 +2,8 @@
 # stride 16, for a GPU. To use it, name it in place of deeplabv3_r101.py in the `_base_` of a config in configs/ssul.
 # Another model is its model_name, and in_channels is the width of its last map:
 # timm.create_model(NAME, features_only=True).feature_info.channels()[-1].
+# DINOv2: model_name='vit_small_patch14_dinov2', out_indices=(-1, ), output_stride=None, dynamic_img_size=True,
+# dynamic_img_pad=True, in_channels=384.
 method = 'SSUL'
 model = dict(
     type='SSUL',

@@ -1,8 +1,9 @@
 # ASPP on a plain vision transformer (mmseg's own), patches of 16 x 16 pixels, for a GPU. To use it, name it in place of
 # deeplabv3_r101.py in the `_base_` of a config in configs/ssul.
-# Weights: `python .../mmseg/.mim/tools/model_converters/vit2mmseg.py IN OUT` renames those of timm's ViT; set
-# model.backbone.init_cfg.checkpoint to OUT. Another width, depth or patch (DINOv2: 14) is a value of the backbone, and
-# in_channels is its embed_dims.
+# Weights: mmseg's converter vit2mmseg.py renames those of timm's vit_base_patch16_224; set
+# model.backbone.init_cfg=dict(type='Pretrained', checkpoint=FILE) to what it writes. Another width, depth or patch is a
+# value of the backbone, and in_channels is its embed_dims. DINOv2 has layers that mmseg's transformer lacks: see
+# deeplabv3_timm.py.
 method = 'SSUL'
 model = dict(
     type='SSUL',
