@@ -253,4 +253,4 @@ def test_two_processes_learn_what_one_learns(tree, tmp_path):
         assert done.returncode == 0, done.stderr[-3000:]
     one, two = (weights_of(tmp_path / str(processes), 0) for processes in (1, 2))
     for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4, msg=lambda fault, name=name: f'{name}: {fault}')
+        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4, msg=lambda m, key=name: f'{key} {m}')
