@@ -15,6 +15,8 @@ NAMES = [str(p.relative_to(ROOT / 'configs')) for p in CONFIGS]
 
 def test_there_are_configs():
     assert len(CONFIGS) >= 36
+    for scenario in ('10-1', '15-1', '15-5', '19-1', '5-3', '5-1'):
+        assert {f'ssul/voc_lite_{scenario}.py', f'ssul/voc_lite_{scenario}_m.py'} <= set(NAMES)
     for scenario in ('10-1', '15-1', '15-5', '19-1', '5-3', '5-1', '2-1'):
         assert {f'ssul/voc_{scenario}.py', f'ssul/voc_{scenario}_m.py'} <= set(NAMES)
     for scenario in ('100-5', '100-10', '100-50', '50-50'):
@@ -33,7 +35,13 @@ def test_config_is_short_shallow_and_of_its_name(path):
     cfg = read_config(str(path))
     assert cfg.scenario.name in path.stem
     assert ('_m' in path.stem) == ('memory' in cfg) == name_of(cfg).endswith('-M')
-    if path.stem.startswith(('voc', 'ade')):
+    if path.stem.startswith('voc_lite'):
+        # Half the paper's resolution in every place that has one.
+        size, scale = cfg.test_size, cfg.train_dataloader.dataset.pipeline[3]
+        assert tuple(cfg.crop_size) == (size, size) and (size - 1) * 2 == 513 - 1 and scale['scale'] == (.25, 1.)
+        assert tuple(cfg.model.decode_head.dilations) == (1, 3, 6, 9)
+        assert cfg.get('memory', {}).get('size', 0) in (0, round(100 * 1464 / 10582))
+    elif path.stem.startswith(('voc', 'ade')):
         assert cfg.train_dataloader.batch_size == (32 if path.stem.startswith('voc') else 24)
         assert cfg.train_cfg.max_epochs == (50 if path.stem.startswith('voc') else 60)
         assert cfg.get('memory', {}).get('size', 0) in (0, 100 if path.stem.startswith('voc') else 300)
@@ -42,6 +50,8 @@ def test_config_is_short_shallow_and_of_its_name(path):
 @pytest.mark.parametrize('path', CONFIGS, ids=NAMES)
 def test_model_of_every_task_builds(path):
     cfg = read_config(str(path))
+    if cfg.model.backbone.type == 'EfficientNetLite':
+        pytest.importorskip('efficientnet_lite_pytorch', reason='the extra lite is not installed')
     scenario = Scenario(**cfg.scenario)
     for task in {0, len(scenario.tasks) - 1}:
         cfg.model.decode_head.classes_per_task = scenario.classes_per_task(task)

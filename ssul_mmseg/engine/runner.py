@@ -94,6 +94,8 @@ class TaskRunner(Runner):
         try:
             with contextlib.nullcontext() if trusted else nothing_unpickled():
                 super()._init_model_weights()
+        except InputError:
+            raise  # of a backbone that looks at its weights itself
         except Exception as error:  # a damaged file raises almost anything
             init_cfg = unwrap(self.model).backbone.init_cfg
             if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':

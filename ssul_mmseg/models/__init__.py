@@ -2,18 +2,19 @@
 from .. import quiet  # noqa: F401 - before anything imports mmseg
 
 # isort: split
+from .efficientnet_lite import EfficientNetLite
 from .heads import (
-                    IncrementalASPPHead,
-                    IncrementalDepthwiseSeparableASPPHead,
-                    IncrementalFCNHead,
-                    IncrementalHead,
-                    IncrementalSegformerHead,
-                    IncrementalUPerHead,
+    IncrementalASPPHead,
+    IncrementalDepthwiseSeparableASPPHead,
+    IncrementalFCNHead,
+    IncrementalHead,
+    IncrementalSegformerHead,
+    IncrementalUPerHead,
 )
 from .losses import SigmoidBCELoss, SoftmaxCELoss
 from .norm import GlooSyncBN
 from .segmentors import IncrementalSegmentor
 
-__all__ = ['GlooSyncBN', 'IncrementalASPPHead', 'IncrementalDepthwiseSeparableASPPHead', 'IncrementalFCNHead',
-           'IncrementalHead', 'IncrementalSegformerHead', 'IncrementalSegmentor', 'IncrementalUPerHead',
-           'SigmoidBCELoss', 'SoftmaxCELoss']
+__all__ = ['EfficientNetLite', 'GlooSyncBN', 'IncrementalASPPHead', 'IncrementalDepthwiseSeparableASPPHead',
+           'IncrementalFCNHead', 'IncrementalHead', 'IncrementalSegformerHead', 'IncrementalSegmentor',
+           'IncrementalUPerHead', 'SigmoidBCELoss', 'SoftmaxCELoss']
