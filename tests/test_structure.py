@@ -17,6 +17,7 @@ ALLOWED = {
     'samplers': set(),
     'models': {'tasks', 'models'},
     'methods': {'tasks', 'models'},
+    'solver': {'models'},
     'groups': {'samplers'},
     'machine': set(),
     'features': {'machine'},
