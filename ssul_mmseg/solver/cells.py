@@ -10,6 +10,8 @@ from ..models.losses import IGNORED, upsampling_matrix
 
 # Cells that a sum treats at a time: bounds its memory, and keeps what it needs in a processor's caches.
 AT_ONCE = 8192
+NOT_FINITE = ('the features hold NaN or infinite values, so no filter can be solved; check the weights that the task '
+              'starts from, or run without mixed precision')
 
 
 @dataclass(frozen=True)

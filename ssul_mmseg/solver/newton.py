@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from .cells import Cells, in_chunks, reduced
+from .cells import NOT_FINITE, Cells, in_chunks, reduced
 
 # Least curvature of a cell: far from the minimum a channel may be saturated everywhere, and its bias has no penalty.
 LEAST_CURVATURE = 1e-6
@@ -125,8 +125,7 @@ def derivatives(blocks: Iterable[Cells], filters: Tensor, channels: Tensor,
     loss, gradient, hessian = reduced(loss, gradient, hessian)
     # One pixel that is not finite makes every sum so, in all processes at once.
     if not gradient.isfinite().all() or not hessian.isfinite().all():
-        raise InputError('the features hold NaN or infinite values, so no filter can be solved; check the weights that '
-                         'the task starts from, or run without mixed precision')
+        raise InputError(NOT_FINITE)
     gradient[:, :-1] += decay * filters[:, :-1]
     hessian.diagonal(dim1=1, dim2=2)[:, :-1] += decay
     return loss + _penalty(filters, decay), gradient, hessian
