@@ -6,7 +6,7 @@ import torch
 
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.solver.cells import Cells
-from ssul_mmseg.solver.ridge import RandomFeatures, classifier, learn, merged, statistics
+from ssul_mmseg.solver.ridge import FeatureMap, classifier, learn, merged, statistics
 
 
 class Plain:
@@ -16,7 +16,7 @@ class Plain:
     size = 2
 
     def __call__(self, features):
-        return features
+        return features.double()
 
 
 def rows(features, labels, columns=2):
@@ -27,6 +27,7 @@ def rows(features, labels, columns=2):
 
 FIRST = rows([[1., 0.], [1., 1.]], [0, 1])
 SECOND = rows([[0., 2.]], [1])
+BASE = torch.randn(4, 7, generator=torch.Generator().manual_seed(5))
 
 
 @pytest.mark.parametrize(('blocks', 'power', 'expected'), [
@@ -52,8 +53,8 @@ def tasks(seed=0, count=400, width=6):
     return result
 
 
-def mapped(width=0, seed=0, blocks=None):
-    return RandomFeatures(*statistics(blocks or tasks()[:1], 6), width, seed)
+def mapped(width=0, seed=0, base=None):
+    return FeatureMap(*statistics(tasks()[:1], 6), base, width, seed)
 
 
 def names(cells):
@@ -71,9 +72,9 @@ def one_by_one(order, features):
 
 
 @pytest.mark.parametrize('order', itertools.permutations(range(3)))
-@pytest.mark.parametrize('width', [0, 40])
-def test_tasks_one_by_one_in_any_order_equal_all_at_once(order, width):
-    features = mapped(width)
+@pytest.mark.parametrize('settings', [{}, dict(width=40), dict(base=BASE)], ids=['plain', 'random', 'with base'])
+def test_tasks_one_by_one_in_any_order_equal_all_at_once(order, settings):
+    features = mapped(**settings)
     background, parts = one_by_one(order, features)
 
     phi, target, weight = [], [], []
@@ -81,7 +82,7 @@ def test_tasks_one_by_one_in_any_order_equal_all_at_once(order, width):
     counts = torch.cat([sum(counts[:1] for counts in shown), *(counts[1:] for counts in shown)])
     for cells, columns in zip(tasks(), ((0, 1, 2), (0, 3), (0, 4)), strict=True):
         for place, column in enumerate(columns):
-            phi.append(features(cells.features).double())
+            phi.append(features(cells.features))
             weight.append(cells.targets[:, place].double() * cells.weights.double() * counts[column]**-0.5)
             target.append(torch.zeros(len(cells.weights), 5).double())
             target[-1][:, column] = 1
@@ -134,8 +135,16 @@ def test_random_features_follow_from_the_seed_and_are_rectified():
     assert first.combinations.abs().max() <= 6**-0.5
 
 
+def test_the_base_s_opinion_by_hand():
+    base = torch.tensor([[1., 0., 0.5], [0., 2., 0.]])
+    features = FeatureMap(torch.zeros(2).double(), torch.ones(2).double(), base)
+    p = 1 / (1 + math.exp(-(3.5 - 4)))  # logits 3 + 0.5 and 2 * 2
+    assert features.size == 5
+    assert features(torch.tensor([[3., 2.]]).half())[0].tolist() == pytest.approx([3, 2, p, 1 - p, 1])
+
+
 def test_a_constant_feature_becomes_zero():
-    features = RandomFeatures(torch.tensor([1., 7.]).double(), torch.tensor([2., 1e-9]).double())
+    features = FeatureMap(torch.tensor([1., 7.]).double(), torch.tensor([2., 1e-9]).double())
     assert features(torch.tensor([[3., 7.]])).tolist() == [[1, 0, 1]]
 
 
@@ -154,7 +163,7 @@ def test_weighting_learns_a_class_that_background_outnumbers():
     found = {}
     for power in (0, 0.5):
         filters = classifier(learn({}, [cells], mapped(), names(cells), power), 1.0, power)
-        found[power] = (mapped()(rare).double() @ filters.T).argmax(1).float().mean().item()
+        found[power] = (mapped()(rare) @ filters.T).argmax(1).float().mean().item()
     assert found[0] == 0 and found[0.5] > 0.3
 
 

@@ -11,26 +11,32 @@ from .cells import NOT_FINITE, Cells, in_chunks, reduced
 CONSTANT = 1e-6
 
 
-class RandomFeatures:
-    r"""Fixed random rectified combinations of standardised features (ACIL's and SegACIL's projection).
+class FeatureMap:
+    r"""What the ridge regresses on: standardised features or random combinations, and the trained base's opinion.
 
-    .. math:: \phi(x) = (\mathrm{ReLU}(R \hat x), 1), \qquad \hat x = (x - m) / s
+    .. math:: \phi(x) = \big( \hat x, \; \mathrm{softmax}(F (x, 1)), \; 1 \big), \qquad \hat x = (x - m) / s
 
-    With ``width`` 0 it is :math:`(\hat x, 1)`. R is uniform in :math:`\pm 1 / \sqrt d` and a function of
-    (seed, width, d), so it need not be saved. A constant feature becomes 0.
+    F are the base task's trained filters (background, its classes, unknown). A regression on x alone replaces them by
+    worse ones; with their opinion among its inputs it keeps what they know, and all classes share one scale. With a
+    ``width`` :math:`\mathrm{ReLU}(R \hat x)` stands for :math:`\hat x` (ACIL, SegACIL), R uniform in
+    :math:`\pm 1 / \sqrt d` and a function of (seed, width, d), so that it need not be saved. A constant feature
+    becomes 0.
 
     Args:
         mean: float64 (d,), m, of task 0's cells.
         deviation: float64 (d,), s, of task 0's cells.
+        base: float (n, d + 1), F, the bias last; None: without that part.
         width: number of random combinations; 0: the features themselves.
         seed: of R.
     """
 
-    def __init__(self, mean: Tensor, deviation: Tensor, width: int = 0, seed: int = 0) -> None:
+    def __init__(self, mean: Tensor, deviation: Tensor, base: Tensor | None = None, width: int = 0,
+                 seed: int = 0) -> None:
         constant = deviation <= CONSTANT * deviation.mean()
-        self.mean = mean.float()
-        self.gain = deviation.masked_fill(constant, torch.inf).reciprocal().float()
-        self.size = (width or len(mean)) + 1
+        self.mean = mean.double()
+        self.gain = deviation.double().masked_fill(constant, torch.inf).reciprocal()
+        self.base = None if base is None else base.double()
+        self.size = (width or len(mean)) + (0 if base is None else len(base)) + 1
         self.combinations = None
         if width:
             chance = torch.Generator().manual_seed(seed)
@@ -38,11 +44,19 @@ class RandomFeatures:
             self.combinations = ((2 * uniform - 1) / len(mean)**0.5).to(self.mean)
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Map float (N, d) to float32 (N, size), the last column a one."""
-        mapped = (features.float() - self.mean) * self.gain
+        """Map float (N, d) to float64 (N, size), the last column a one.
+
+        Doubles, as in float32 a product's rounding depends on which cells share a chunk, and the promise that tasks
+        one by one equal all at once would hold to 1e-7, not to 1e-9.
+        """
+        features = features.double()
+        mapped = (features - self.mean) * self.gain
         if self.combinations is not None:
             mapped = (mapped @ self.combinations).relu_()
-        return torch.cat([mapped, torch.ones_like(mapped[:, :1])], dim=1)
+        parts = [mapped]
+        if self.base is not None:
+            parts.append((features @ self.base[:, :-1].T + self.base[:, -1]).softmax(1))
+        return torch.cat([*parts, torch.ones_like(mapped[:, :1])], dim=1)
 
 
 def statistics(blocks: Iterable[Cells], width: int) -> tuple[Tensor, Tensor]:
@@ -69,7 +83,7 @@ def statistics(blocks: Iterable[Cells], width: int) -> tuple[Tensor, Tensor]:
     return mean, (square - mean.square()).clamp(min=0).sqrt()
 
 
-def learn(state: dict[str, Tensor], blocks: Iterable[Cells], features: RandomFeatures, names: Sequence[str],
+def learn(state: dict[str, Tensor], blocks: Iterable[Cells], features: FeatureMap, names: Sequence[str],
           power: float = 0.5) -> dict[str, Tensor]:
     r"""Add a task to the sums from which the classifier follows.
 
@@ -107,8 +121,7 @@ def learn(state: dict[str, Tensor], blocks: Iterable[Cells], features: RandomFea
     grams = torch.zeros(2, features.size, features.size, dtype=torch.double, device=device)
     moments = torch.zeros(len(names), features.size, dtype=torch.double, device=device)
     for inputs, targets, weights in in_chunks(blocks):
-        # Doubles: the promise that tasks one by one equal all at once holds to 1e-9.
-        mapped = features(inputs[:, :-1]).double()
+        mapped = features(inputs[:, :-1])
         shares = targets.double() * weights.double().unsqueeze(1)
         moments += shares.T @ mapped
         for gram, weight in zip(grams, (shares[:, 1:] @ counts[1:].pow(-power), shares[:, 0]), strict=True):
