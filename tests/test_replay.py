@@ -6,7 +6,7 @@ import torch
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.solver.cells import Cells
 from ssul_mmseg.solver.newton import solve
-from ssul_mmseg.solver.replay import class_moments, drawn_cells
+from ssul_mmseg.solver.replay import class_moments, drawn_cells, half_and_half
 
 
 def gaussian_task(means, count, seed, channels):
@@ -78,6 +78,25 @@ def test_a_new_class_learned_alone_does_not_fire_on_an_old_look_alike():
     assert fires['without'][0] > 0.9
     assert fires['with'][0] < 0.05 and fires['with'][1] > 0.95
     assert fires['with'] == pytest.approx(fires['with all cells'], abs=0.02)
+
+
+def weighing(*weights):
+    return Cells(torch.zeros(len(weights), 1), torch.zeros(len(weights), 1), torch.tensor(weights))
+
+
+def test_exemplars_weigh_as_much_as_the_task(monkeypatch):
+    mixed = half_and_half([weighing(1., 2.), weighing(3.)], [weighing(1., 2.), weighing(1.)])
+    assert [cells.weights.tolist() for cells in mixed] == [[1, 2], [3], [1.5, 3], [1.5]]
+    # The shares are those of all processes: the other one has 6 cells of its own and 8 of exemplars.
+    monkeypatch.setattr('ssul_mmseg.solver.cells.all_reduce', lambda flat: flat.add_(torch.tensor([6., 8.])))
+    mixed = half_and_half([weighing(1., 2.), weighing(3.)], [weighing(4.)])
+    assert [cells.weights.tolist() for cells in mixed] == [[1, 2], [3], [4]]
+    assert [cells.weights.tolist() for cells in half_and_half([weighing(6.)], [])] == [[6]]
+
+
+def test_exemplars_without_valid_pixel_are_reported():
+    with pytest.raises(InputError, match='no valid pixel'):
+        half_and_half([weighing(1.)], [weighing(0.)])
 
 
 def test_a_feature_that_is_not_finite_is_reported():

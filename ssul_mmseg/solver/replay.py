@@ -1,5 +1,6 @@
-"""What later tasks know of the cells of earlier ones: mean and covariance of each class, and cells drawn from them."""
+"""What later tasks have of the cells of earlier ones: draws from each class's mean and covariance, and exemplars."""
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -74,6 +75,30 @@ def drawn_cells(moments: Mapping[int, Tensor], learning: Sequence[int], count: i
         raise ValueError('no class has a moment to draw from')
     device = features[0].device
     return Cells(torch.cat(features), torch.cat(targets).to(device), torch.cat(weights))
+
+
+def half_and_half(current: Sequence[Cells], exemplars: Sequence[Cells]) -> list[Cells]:
+    """The cells of a task and of its exemplars, which weigh together as much as the task's own (SSUL, Algorithm 1).
+
+    A batch of SSUL-M holds as many exemplars as images of the task, so over an epoch both halves have one share of
+    the loss, whatever their numbers.
+
+    Args:
+        current: the task's cells of this process.
+        exemplars: the exemplars' cells of this process.
+
+    Raises:
+        InputError: no pixel of any exemplar is valid.
+    """
+    own, other = reduced(_weight(current), _weight(exemplars))
+    if not other > 0:
+        raise InputError('the exemplars show no valid pixel; check the masks that the memory\'s manifest names')
+    return [*current, *(replace(cells, weights=cells.weights * (own / other).item()) for cells in exemplars)]
+
+
+def _weight(blocks: Sequence[Cells]) -> Tensor:
+    """Sum of all weights, float64 ()."""
+    return sum((cells.weights.sum(dtype=torch.double).cpu() for cells in blocks), torch.zeros((), dtype=torch.double))
 
 
 def _root(covariance: Tensor) -> Tensor:
