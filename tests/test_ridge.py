@@ -65,8 +65,8 @@ def one_by_one(order, features):
     """The filters of background and of each task's classes, learned in an order of tasks."""
     state, all_tasks = {}, tasks()
     for task in order:
-        state = learn(state, [all_tasks[task]], features, names(all_tasks[task]))
-    filters = classifier(state)
+        state = learn(state, [all_tasks[task]], features, names(all_tasks[task]), power=0.5)
+    filters = classifier(state, power=0.5)
     parts = filters[1:].split([all_tasks[task].targets.shape[1] - 1 for task in order])
     return filters[0], dict(zip(order, parts, strict=True))
 

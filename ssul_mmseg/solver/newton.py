@@ -76,7 +76,7 @@ def solve(blocks: Iterable[Cells], weight: Tensor, bias: Tensor, names: Sequence
     filters = torch.cat([weight, bias.unsqueeze(1)], dim=1).double()
     scale = _checked_scale(blocks, filters, names)
     loss, norm = filters.new_zeros(len(filters)), filters.new_full((len(filters), ), torch.inf)
-    iterations = torch.zeros(len(filters), dtype=torch.long)
+    iterations = torch.zeros(len(filters), dtype=torch.long, device=filters.device)
     active = torch.arange(len(filters), device=filters.device)
     for iteration in range(max_iterations + 1):
         loss[active], gradient, hessian = derivatives(blocks, filters[active], active, decay)

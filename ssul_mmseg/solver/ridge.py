@@ -84,7 +84,7 @@ def statistics(blocks: Iterable[Cells], width: int) -> tuple[Tensor, Tensor]:
 
 
 def learn(state: dict[str, Tensor], blocks: Iterable[Cells], features: FeatureMap, names: Sequence[str],
-          power: float = 0.5) -> dict[str, Tensor]:
+          power: float = 0.4) -> dict[str, Tensor]:
     r"""Add a task to the sums from which the classifier follows.
 
     .. math:: G_f = \sum_{c > 0} n_c^{-p} \sum_i s_{ic} \phi_i \phi_i^\top, \quad
@@ -144,7 +144,7 @@ def merged(state: dict[str, Tensor], task: dict[str, Tensor]) -> dict[str, Tenso
     return result
 
 
-def classifier(state: dict[str, Tensor], gamma: float = 1.0, power: float = 0.5) -> Tensor:
+def classifier(state: dict[str, Tensor], gamma: float = 1.0, power: float = 0.4) -> Tensor:
     r"""Filters of background and of all classes.
 
     .. math:: W = (G_f + n_0^{-p} G_0 + \gamma I)^{-1} [n_c^{-p} m_c]_c
