@@ -46,12 +46,28 @@ def test_draws_have_the_mean_covariance_and_count_of_their_class():
 
 def test_draws_follow_from_seed_and_label():
     moments = class_moments([gaussian_task(torch.eye(3), 50, 0, (0, 1, 2))], 3, 3)
-    both = drawn_cells({1: moments[1], 2: moments[2]}, [5], 20, seed=1)
+    both = drawn_cells({1: moments[1], 2: moments[2]}, [5], 40, seed=1)
     alone = drawn_cells({2: moments[2]}, [5], 20, seed=1)
     assert torch.equal(both.features[20:], alone.features)
     assert not torch.equal(drawn_cells({2: moments[2]}, [5], 20, seed=2).features, alone.features)
-    same = drawn_cells({1: moments[2], 2: moments[2]}, [5], 20, seed=1).features
+    same = drawn_cells({1: moments[2], 2: moments[2]}, [5], 40, seed=1).features
     assert not torch.equal(same[:20], same[20:])
+
+
+def test_a_thousand_old_classes_take_no_more_draws_than_ten():
+    moment = class_moments([gaussian_task(torch.eye(3), 50, 0, (0, 0, 0))], 1, 3)[0]
+    few, many = (drawn_cells(dict.fromkeys(range(number), moment), [0], 4000, seed=0) for number in (10, 1000))
+    assert len(few.weights) == len(many.weights) == 4000
+    assert many.weights.sum().item() == pytest.approx(1000 * 150)
+    torch.testing.assert_close(many.features.mean(0), (moment[:-1, -1] / 150).float(), rtol=0, atol=0.06)
+
+
+def test_draws_are_shared_out_like_the_roots_of_counts():
+    moments = class_moments([gaussian_task(torch.eye(3), 50, 0, (0, 0, 0))], 1, 3)[0]
+    drawn = drawn_cells({1: moments, 2: moments * 9, 3: moments * 0}, [2], 400, seed=0)
+    assert drawn.targets.sum() == 300 and len(drawn.weights) == 400
+    assert drawn.weights[:100].sum().item() == pytest.approx(150)
+    assert drawn.weights[100:].sum().item() == pytest.approx(1350)
 
 
 def test_a_constant_feature_and_an_absent_class_do_no_harm():
@@ -68,7 +84,7 @@ def test_a_new_class_learned_alone_does_not_fire_on_an_old_look_alike():
     first = gaussian_task([background, old], 400, 0, (0, 1))
     task = gaussian_task([background, new], 400, 1, (0, 1))
     moments = class_moments([first], 2, 3)
-    drawn = drawn_cells({0: moments[0], 1: moments[1]}, [0, 2], 64, seed=0)
+    drawn = drawn_cells({0: moments[0], 1: moments[1]}, [0, 2], 128, seed=0)
     fires = {}
     for name, blocks in (('without', [task]), ('with', [task, drawn]), ('with all cells', [task, Cells(
             first.features, first.targets * torch.tensor([1., 0.]), first.weights)])):

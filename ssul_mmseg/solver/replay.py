@@ -41,38 +41,33 @@ def class_moments(blocks: Iterable[Cells], num_channels: int, width: int) -> Ten
     return moments
 
 
-def drawn_cells(moments: Mapping[int, Tensor], learning: Sequence[int], count: int, seed: int) -> Cells:
+def drawn_cells(moments: Mapping[int, Tensor], learning: Sequence[int], total: int, seed: int) -> Cells:
     r"""Cells that stand for those of earlier tasks: draws from a Gaussian of each class's mean and covariance.
 
-    A class gets ``count`` draws whose weights add up to its count :math:`n_c`: the sum over them in the loss estimates
-    :math:`n_c \, \mathrm{E}[\mathrm{softplus}(z) - t z]`, the loss of the class's own cells if these were Gaussian.
-    Mean and covariance of the draws are those of the class exactly, and the same seed draws the same cells.
+    The draws of a class weigh together as much as its cells did, :math:`n_c`: their part of the loss estimates
+    :math:`n_c \, \mathrm{E}[\mathrm{softplus}(z) - t z]`, what the class's own cells would add if they were Gaussian.
+    Classes share the draws like :math:`\sqrt{n_c}`, so that the error of each part shrinks evenly, and so that the
+    cost does not grow with the number of old classes. A class with more than two draws a feature gets draws of
+    exactly its mean and covariance.
 
     Args:
         moments: :func:`class_moments` of each class, by label; background included, unknown left out: what was
             unknown then may be the class that is learned now.
         learning: the label that each channel learns; draws of that label are its positives, all others negatives.
-        count: draws of a class, above d.
+        total: number of draws, about; a class has at least one.
         seed: of the draws, with the label.
 
     Returns:
-        Cells with float32 features (N, d), N = classes with a pixel x ``count``.
+        Cells with float32 features (N, d).
     """
+    present = {label: moment for label, moment in moments.items() if moment[-1, -1] > 0}
+    roots = {label: moment[-1, -1].sqrt().item() for label, moment in present.items()}
     features, targets, weights = [], [], []
-    for label, moment in moments.items():
-        total = moment[-1, -1]
-        if not total > 0:
-            continue
-        mean = moment[:-1, -1] / total
-        covariance = moment[:-1, :-1] / total - mean.outer(mean)
-        chance = torch.Generator().manual_seed(seed * 1_000_003 + label)
-        draws = torch.randn(count, len(mean), generator=chance, dtype=torch.double).to(moment.device)
-        draws = _whitened(draws) @ _root(covariance)
-        features.append((mean + draws).float())
+    for label, moment in present.items():
+        count = max(1, round(total * roots[label] / sum(roots.values())))
+        features.append(_gaussian(moment, count, seed * 1_000_003 + label))
         targets.append(torch.tensor([[float(label == own) for own in learning]]).expand(count, -1))
-        weights.append((total / count).float().expand(count))
-    if not features:
-        raise ValueError('no class has a moment to draw from')
+        weights.append((moment[-1, -1] / count).float().expand(count))
     device = features[0].device
     return Cells(torch.cat(features), torch.cat(targets).to(device), torch.cat(weights))
 
@@ -101,14 +96,17 @@ def _weight(blocks: Sequence[Cells]) -> Tensor:
     return sum((cells.weights.sum(dtype=torch.double).cpu() for cells in blocks), torch.zeros((), dtype=torch.double))
 
 
-def _root(covariance: Tensor) -> Tensor:
-    """Symmetric square root of a positive semidefinite matrix; what rounding made negative becomes 0."""
-    values, vectors = torch.linalg.eigh(covariance)
-    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-
-
-def _whitened(draws: Tensor) -> Tensor:
-    """Draws (n, d), n > d, moved and turned so that their mean is 0 and their covariance the identity."""
-    centred = draws - draws.mean(0)
-    factor = torch.linalg.cholesky(centred.T @ centred / len(draws))
-    return torch.linalg.solve_triangular(factor, centred.T, upper=False).T
+def _gaussian(moment: Tensor, count: int, seed: int) -> Tensor:
+    """Draws float32 (count, d) from the Gaussian of a class's moments (d + 1, d + 1)."""
+    mean = moment[:-1, -1] / moment[-1, -1]
+    values, vectors = torch.linalg.eigh(moment[:-1, :-1] / moment[-1, -1] - mean.outer(mean))
+    # What rounding made negative is 0: a constant feature.
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    chance = torch.Generator().manual_seed(seed)
+    draws = torch.randn(count, len(mean), generator=chance, dtype=torch.double).to(moment.device)
+    if count > 2 * len(mean):
+        # Moved and turned so that their mean is 0 and their covariance the identity.
+        draws = draws - draws.mean(0)
+        factor = torch.linalg.cholesky(draws.T @ draws / count)
+        draws = torch.linalg.solve_triangular(factor, draws.T, upper=False).T
+    return (mean + draws @ root).float()
