@@ -14,6 +14,7 @@ ALLOWED = {
     'work_dir': set(),
     'datasets': set(),
     'models': set(),
+    'solver': {'models'},
     'methods': {'models'},
     'evaluation': set(),
     'engine': {'datasets', 'models', 'evaluation'},

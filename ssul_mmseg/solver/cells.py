@@ -1,0 +1,88 @@
+"""Cells of the feature grid and the labels that the pixels around them show."""
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from mmengine.dist import all_reduce
+from torch import Tensor
+
+from ..models.losses import IGNORED, upsampling_matrix
+
+# Cells that a sum treats at a time: bounds its memory, and keeps what it needs in a processor's caches.
+AT_ONCE = 8192
+NOT_FINITE = ('the features hold NaN or infinite values, so no filter can be solved; check the weights that the task '
+              'starts from, or run without mixed precision')
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells of some images.
+
+    Args:
+        features: float16 or float32 (N, d), of the frozen trunk.
+        targets: float32 (N, K), the share of each channel among the pixels of a cell, in [0, 1].
+        weights: float32 (N,), the valid pixels of a cell in units of a cell's pixels; at least 0.
+    """
+
+    features: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+def soft_targets(target: Tensor, num_channels: int, size: tuple[int, int],
+                 align_corners: bool = False) -> tuple[Tensor, Tensor]:
+    r"""Share of each channel among the pixels around each cell, and how many valid pixels these are.
+
+    .. math:: t_k = A^\top Y_k B \,/\, A^\top V B, \qquad w = \tfrac{h w}{H W} A^\top V B
+
+    :math:`S = A X B^\top` is the bilinear upsampling of a grid X, :math:`Y_k` is 1 where the target is k, V is 1 at
+    valid pixels. A pixel counts in each cell with the weight that the cell has in the pixel's score. So
+    :math:`\sum w_i t_{ik} z_{ik}` equals the paper's :math:`\sum_p [y_p = k] s_{pk}` exactly, and as softplus is
+    convex, the loss over cells is at least the paper's loss over pixels (Jensen's inequality).
+
+    Args:
+        target: integer (B, H, W), a channel 0..K-1, ``losses.NO_POSITIVE`` or ``losses.IGNORED``.
+        num_channels: K.
+        size: (h, w) of the feature grid.
+        align_corners: as in :func:`torch.nn.functional.interpolate`.
+
+    Returns:
+        Shares float32 (B, K, h, w) in [0, 1], 0 where no pixel is valid; weights float32 (B, h, w), whose mean over a
+        map without ignored pixels is 1.
+    """
+    rows, columns = (upsampling_matrix(side, upsampled, align_corners, target.device)
+                     for side, upsampled in zip(size, target.shape[1:], strict=True))
+
+    def gathered(mask: Tensor) -> Tensor:
+        return rows.T @ mask.float() @ columns
+
+    valid = gathered(target != IGNORED)
+    shares = torch.stack([gathered(target == channel) for channel in range(num_channels)], dim=1)
+    shares /= valid.clamp(min=torch.finfo(valid.dtype).tiny).unsqueeze(1)
+    return shares.clamp_(0, 1), valid * (size[0] * size[1] / target[0].numel())
+
+
+def cells_of(features: Tensor, shares: Tensor, weights: Tensor) -> Cells:
+    """Cells of feature maps (B, d, h, w) with :func:`soft_targets`' shares and weights, without those of weight 0."""
+    counts = weights.flatten() > 0
+    return Cells(
+        features.movedim(1, -1).flatten(0, 2)[counts],
+        shares.movedim(1, -1).flatten(0, 2)[counts],
+        weights.flatten()[counts])
+
+
+def in_chunks(blocks: Iterable[Cells]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Float32 features with a column of ones (n, d + 1), targets (n, K) and weights (n,) of at most AT_ONCE cells."""
+    for block in blocks:
+        parts = (x.split(AT_ONCE) for x in (block.features, block.targets, block.weights))
+        for features, targets, weights in zip(*parts, strict=True):
+            inputs = torch.ones(len(features), features.shape[1] + 1, device=features.device)
+            inputs[:, :-1] = features
+            yield inputs, targets, weights
+
+
+def reduced(*sums: Tensor) -> list[Tensor]:
+    """Float64 sums of this process, added up over all processes in one message."""
+    flat = torch.cat([x.flatten() for x in sums])
+    all_reduce(flat)
+    return [part.view_as(x) for part, x in zip(flat.split([x.numel() for x in sums]), sums, strict=True)]

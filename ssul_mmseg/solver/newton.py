@@ -1,0 +1,169 @@
+"""Newton's method on the binary cross-entropy of a few filters over the cells of a frozen trunk's features."""
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InputError
+from .cells import NOT_FINITE, Cells, in_chunks, reduced
+
+# Least curvature of a cell: far from the minimum a channel may be saturated everywhere, and its bias has no penalty.
+LEAST_CURVATURE = 1e-6
+# Shares of Newton's step that a line search tries, all of them in one pass over the cells.
+STEPS = (1.0, 0.5, 0.25, 0.125, 0.0625, 1 / 64, 1 / 256, 1 / 4096)
+# A step that promises less than this share of the loss is below the rounding of a line search, and in the region
+# where Newton's full steps converge quadratically.
+ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Filters that minimise their losses.
+
+    Args:
+        weight: float64 (K, d).
+        bias: float64 (K,).
+        loss: float64 (K,), the objective of each channel at its filter, in nats times cells.
+        gradient_norm: float64 (K,), see :func:`solve`.
+        iterations: int64 (K,), Newton steps of each channel.
+        converged: whether every gradient norm is within the tolerance.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    loss: Tensor
+    gradient_norm: Tensor
+    iterations: Tensor
+    converged: bool
+
+
+def solve(blocks: Iterable[Cells], weight: Tensor, bias: Tensor, names: Sequence[str], decay: float = 1.0,
+          tolerance: float = 1e-6, max_iterations: int = 50,
+          report: Callable[[int, Tensor, Tensor], None] | None = None) -> Solution:
+    r"""Minimise the cross-entropy of each channel over cells, all channels side by side.
+
+    .. math:: L_k = \sum_i w_i \big( \mathrm{softplus}(z_{ik}) - t_{ik} z_{ik} \big)
+              + \tfrac{\lambda}{2} \lVert w_k \rVert^2, \qquad z_{ik} = w_k^\top x_i + b_k
+
+    (SSUL, section 3.4, on the feature grid.) With x frozen every :math:`L_k` is strictly convex in :math:`w_k`, and
+    channels share nothing. A step is :math:`-s H^{-1} g` with
+    :math:`g = X^\top (w (p - t)) + \lambda w_k`, :math:`H = X^\top \mathrm{diag}(w p (1 - p)) X + \lambda I`,
+    :math:`p = \sigma(z)`, no :math:`\lambda` on the bias, and the best s of :data:`STEPS`. Sums are float64 and run
+    over the cells of all processes, so that the solution does not depend on how images are shared out.
+
+    Args:
+        blocks: the cells of this process; passed over about twice per iteration, so no one-way iterator.
+        weight: float (K, d), where the filters start.
+        bias: float (K,), where the biases start.
+        names: K names for messages.
+        decay: :math:`\lambda > 0`.
+        tolerance: of the gradient norm :math:`\lVert g_k \rVert / \sum_i w_i \lVert (x_i, 1) \rVert`, which has no
+            unit and is at most 1 without penalty.
+        max_iterations: Newton steps, at most.
+        report: is called with the number of steps so far, the losses (K,) and the gradient norms (K,).
+
+    Returns:
+        The minimum, equal in all processes.
+
+    Raises:
+        InputError: ``decay`` is not positive, a channel has no positive or no negative pixel (its minimum would lie
+            at infinity), or the features hold NaN or infinite values.
+    """
+    if not decay > 0:
+        raise InputError(f'the solver\'s decay is {decay!r}; it is a positive number, 1.0 by default')
+    filters = torch.cat([weight, bias.unsqueeze(1)], dim=1).double()
+    scale = _checked_scale(blocks, filters, names)
+    loss, norm = filters.new_zeros(len(filters)), filters.new_full((len(filters), ), torch.inf)
+    iterations = torch.zeros(len(filters), dtype=torch.long, device=filters.device)
+    active = torch.arange(len(filters), device=filters.device)
+    for iteration in range(max_iterations + 1):
+        loss[active], gradient, hessian = derivatives(blocks, filters[active], active, decay)
+        norm[active] = gradient.norm(dim=1) / scale
+        if report is not None:
+            report(iteration, loss, norm)
+        goes_on = norm[active] > tolerance
+        active, gradient, hessian = active[goes_on], gradient[goes_on], hessian[goes_on]
+        if not len(active) or iteration == max_iterations:
+            break
+        step = torch.linalg.solve(hessian, gradient)
+        searched = (gradient * step).sum(1) / 2 > ROUNDING * loss[active]
+        if searched.any():
+            sizes = _step_sizes(blocks, filters[active], step, active, decay)
+            step *= torch.where(searched, sizes, 1.0).unsqueeze(1)
+        filters[active] -= step
+        iterations[active] += 1
+    return Solution(filters[:, :-1], filters[:, -1], loss, norm, iterations, not len(active))
+
+
+def derivatives(blocks: Iterable[Cells], filters: Tensor, channels: Tensor,
+                decay: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss (K,), gradient (K, D) and Hessian (K, D, D) of the problem in :func:`solve`, all float64, D = d + 1.
+
+    Args:
+        blocks: the cells of this process.
+        filters: float64 (K, D), the bias last.
+        channels: int64 (K,), the column of the targets that each filter belongs to.
+        decay: see :func:`solve`.
+
+    Raises:
+        InputError: the features hold NaN or infinite values.
+    """
+    loss, gradient = filters.new_zeros(len(filters)), torch.zeros_like(filters)
+    hessian = filters.new_zeros(len(filters), filters.shape[1], filters.shape[1])
+    single = filters.float()
+    for inputs, targets, weights in in_chunks(blocks):
+        logits, target, weight = inputs @ single.T, targets[:, channels], weights.unsqueeze(1)
+        probability = logits.sigmoid()
+        loss += (weight * (F.softplus(logits) - target * logits)).sum(0)
+        gradient += (weight * (probability - target)).T @ inputs
+        root = (weight * (probability * (1 - probability) + LEAST_CURVATURE)).sqrt_()
+        for channel in range(len(filters)):
+            weighted = inputs * root[:, channel:channel + 1]
+            hessian[channel] += weighted.T @ weighted
+    loss, gradient, hessian = reduced(loss, gradient, hessian)
+    # One pixel that is not finite makes every sum so, in all processes at once.
+    if not gradient.isfinite().all() or not hessian.isfinite().all():
+        raise InputError(NOT_FINITE)
+    gradient[:, :-1] += decay * filters[:, :-1]
+    hessian.diagonal(dim1=1, dim2=2)[:, :-1] += decay
+    return loss + _penalty(filters, decay), gradient, hessian
+
+
+def _penalty(filters: Tensor, decay: float) -> Tensor:
+    """Penalty of filters (..., D), the bias last and free."""
+    return decay / 2 * filters[..., :-1].square().sum(-1)
+
+
+def _step_sizes(blocks: Iterable[Cells], filters: Tensor, step: Tensor, channels: Tensor, decay: float) -> Tensor:
+    """The share (K,) of each step (K, D) after which the loss is least."""
+    sizes = filters.new_tensor(STEPS)
+    losses = filters.new_zeros(len(STEPS), len(filters))
+    for inputs, targets, weights in in_chunks(blocks):
+        logits, change, target = inputs @ filters.float().T, inputs @ step.float().T, targets[:, channels]
+        for place, size in enumerate(STEPS):
+            moved = logits - size * change
+            losses[place] += weights @ (F.softplus(moved) - target * moved)
+    losses, = reduced(losses)
+    losses += _penalty(filters - sizes.view(-1, 1, 1) * step, decay)
+    return sizes[losses.argmin(dim=0)]
+
+
+def _checked_scale(blocks: Iterable[Cells], filters: Tensor, names: Sequence[str]) -> Tensor:
+    """Sum of w |(x, 1)| over all cells, after a look at what each channel has to learn from."""
+    positive, total, scale = filters.new_zeros(len(filters)), filters.new_zeros(()), filters.new_zeros(())
+    for inputs, targets, weights in in_chunks(blocks):
+        positive += weights @ targets
+        total += weights.sum()
+        scale += weights @ inputs.norm(dim=1)
+    positive, total, scale = reduced(positive, total, scale)
+    for name, share in zip(names, (positive / total).tolist(), strict=True):
+        # Not "share == 0": without any cell the share is NaN.
+        if not share > 0:
+            raise InputError(f'no training pixel shows {name}, so its filter cannot be solved; give the task images '
+                             'that show it, or a larger crop')
+        if share >= 1 - 1e-9:
+            raise InputError(f'all training pixels show {name}, so its filter cannot be solved; give the task images '
+                             'that show something else too')
+    return scale
