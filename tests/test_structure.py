@@ -13,6 +13,7 @@ ALLOWED = {
     'quiet': set(),
     'work_dir': set(),
     'datasets': set(),
+    'saliency': {'datasets'},
     'models': set(),
     'methods': {'models'},
     'evaluation': set(),
