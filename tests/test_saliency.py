@@ -392,6 +392,15 @@ def test_second_process_is_kept_out(folder, network, tmp_path):
     write_maps(detector, photographs, tmp_path / 'maps')
 
 
+def test_process_that_dies_is_told(folder, tmp_path):
+    class Dying(ClassicalDetector):
+        def detect(self, image):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(InputError, match=r'a process that makes maps died .*lower --processes, then run the same'):
+        write_maps(Dying(), photographs_of(folder), tmp_path / 'maps', processes=2)
+
+
 def test_full_disk_is_told_with_the_remedy_of_this_tool(folder, network, tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, 'No space left on device')
