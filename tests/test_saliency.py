@@ -17,7 +17,7 @@ from tiny import ROOT, voc_tree
 
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.saliency import maps as maps_module
-from ssul_mmseg.saliency.classical import ClassicalDetector
+from ssul_mmseg.saliency.classical import ClassicalDetector, _background, superpixel_saliency
 from ssul_mmseg.saliency.maps import MANIFEST, salient_pixels, write_maps
 from ssul_mmseg.saliency.network import DEVIATION, MEAN, NetworkDetector
 from ssul_mmseg.saliency.photographs import by_id, choose, photographs_of, read_photograph
@@ -91,7 +91,8 @@ def test_scores_are_normalised_resized_and_cut():
     # Normalised 0 and 1; bilinear to four rows: 0, 0.25, 0.75, 1.
     assert salient_pixels(scores, (4, 3), 0.5).tolist() == [[0] * 3, [0] * 3, [255] * 3, [255] * 3]
     assert salient_pixels(scores, (4, 3), 0.2).tolist() == [[0] * 3, [255] * 3, [255] * 3, [255] * 3]
-    assert not salient_pixels(np.full((2, 2), 7, np.float32), (4, 3), 0.5).any()
+    with np.errstate(all='raise'):
+        assert not salient_pixels(np.full((2, 2), 7, np.float32), (4, 3), 0.5).any()
 
 
 def test_network_gets_rgb_normalised_by_mean_and_deviation(tmp_path, network):
@@ -161,6 +162,27 @@ def test_classical_detector_finds_an_object_that_differs_from_the_border(size):
     image = image.clip(0, 255).astype(np.uint8)
     salient = salient_pixels(ClassicalDetector().detect(image), size, 0.5) > 0
     assert (salient & disc).sum() / (salient | disc).sum() > 0.85
+
+
+def test_background_owns_the_border_by_hand():
+    # Superpixels 0 and 1 at the border, of one colour, on both sides of 2, which is 50 apart: 0 and 1 are one region,
+    # as the border is one ring. It owns 2 of the border for an area of 2: 1 - exp(-(2 / sqrt 2)^2 / 2); 2 owns none.
+    apart = np.array([[0, 0, 50], [0, 0, 50], [50, 50, 0]], float)
+    touch = np.array([[0, 0, 1], [0, 0, 1], [1, 1, 0]], bool)
+    found = _background(apart, touch, np.array([0, 1]))
+    np.testing.assert_allclose(found, [1 - np.exp(-1), 1 - np.exp(-1), 0], atol=1e-4)
+
+
+def test_saliency_of_superpixels_by_hand():
+    # Nine superpixels, the middle one 50 apart from the eight of the border.
+    regions = np.arange(9).reshape(3, 3).repeat(4, 0).repeat(4, 1)
+    lab = np.zeros((12, 12, 3), np.float32)
+    lab[4:8, 4:8, 1] = 50
+    # The border is background with 1 - exp(-(8 / sqrt 8)^2 / 2), without contrast to background; the middle is none.
+    # Neighbours of one colour share with weight 1 + mu, others with mu. For corners a, edges b and the middle c:
+    #   0.9817 a + 2.2 (a - b) = 0,   0.9817 b + 2.2 (b - a) + 0.1 (b - c) = 0,   c + 0.4 (c - b) = 1
+    a, b, c = 0.02852, 0.04124, 0.72607
+    np.testing.assert_allclose(superpixel_saliency(lab, regions), [a, b, a, b, c, b, a, b, a], rtol=1e-3)
 
 
 def test_classical_detector_finds_nothing_in_nothing_and_takes_any_size():
@@ -349,6 +371,10 @@ def test_maps_of_two_detectors_are_not_mixed(folder, network, tmp_path):
                               'threshold 0.5, not 0.4')):
         with pytest.raises(InputError, match=message):
             refused()
+    (tmp_path / 'new').mkdir()
+    trained_on = NetworkDetector(red_network(tmp_path / 'new' / network.name, metadata=dict(epochs='2')))
+    with pytest.raises(InputError, match='made with checksum'):
+        write_maps(trained_on, photographs, out)
     assert times(out) == before
     assert (out / MANIFEST).read_bytes() == manifest
     assert write_maps(ClassicalDetector(), photographs, out, overwrite=True).startswith('3 maps made, 0 kept')

@@ -100,13 +100,15 @@ def _background(apart: np.ndarray, neighbours: np.ndarray, border: np.ndarray) -
         neighbours: bool (n, n), which superpixels touch.
         border: superpixels at the image's border.
     """
+    from scipy.sparse import csr_array
     from scipy.sparse.csgraph import shortest_path
     joined = neighbours.copy()
     # All superpixels of the border touch, as in the paper: background that objects cut in pieces is one region.
     joined[np.ix_(border, border)] = True
     np.fill_diagonal(joined, False)
-    # A sparse graph has no edge of length 0, but equal colours are no distance apart.
-    paths = shortest_path(np.where(joined, np.maximum(apart, 1e-9), 0), directed=False)
+    # In a dense graph a length of 0 means that there is no edge, but neighbours of one colour are no distance apart.
+    edges = np.nonzero(joined)
+    paths = shortest_path(csr_array((apart[edges], edges), shape=apart.shape), directed=False)
     shares = np.exp(-paths**2 / (2 * COLOUR_SCALE**2))
     connectivity = shares[:, border].sum(1) / np.sqrt(shares.sum(1))
     return 1 - np.exp(-connectivity**2 / 2)
