@@ -16,7 +16,6 @@ ALLOWED = {
     'saliency': {'datasets'},
     'models': set(),
     'solver': {'models'},
-    'saliency': {'datasets'},
     'methods': {'models'},
     'evaluation': set(),
     'engine': {'datasets', 'models', 'evaluation'},
