@@ -22,10 +22,11 @@ def iou_from_counts(intersection: np.ndarray, predicted: np.ndarray, true: np.nd
         true: int64 (C,), pixels labelled as the class, TP + FN.
 
     Returns:
-        Percent by class; None for a class that no pixel is labelled as.
+        Percent by class: 0 for a class that is predicted where no pixel is labelled as it, None for a class that no
+        pixel is either.
     """
     union = predicted + true - intersection
-    return [100 * float(i) / float(u) if t else None for i, u, t in zip(intersection, union, true, strict=True)]
+    return [100 * float(i) / float(u) if u else None for i, u in zip(intersection, union, strict=True)]
 
 
 def mean(values: Iterable[float | None]) -> float | None:
@@ -42,8 +43,10 @@ class IncrementalIoUMetric(BaseMetric):
     ``mIoU_base``, ``mIoU_new``, ``mIoU_all`` (base and all count background, unless ``dataset_meta['background']`` says
     that every pixel is of a class: then only those of future classes are), ``mIoU_base_no_background``,
     ``mIoU_all_no_background``, ``forgetting`` (mean over the old classes c of IoU_c when c was learned minus IoU_c
-    now, in percentage points), ``forgetting_per_task`` (the same for each earlier task's classes) and ``IoU`` by class
-    name. A class without a labelled pixel is None and counts in no mean; a mean over nothing is None.
+    now, in percentage points), ``forgetting_per_task`` (the same for each earlier task's classes), ``IoU`` by class
+    name, and ``absent``, the names of the classes learned so far that no pixel is labelled as. An absent class has IoU
+    0 if it is predicted anywhere, else None, which counts in no mean; as it cannot be forgotten, it counts in no
+    forgetting. A mean over nothing is None.
 
     Args:
         scenario: a :class:`~ssul_mmseg.tasks.Scenario`, or its arguments, as a config gives them.
@@ -138,7 +141,9 @@ class IncrementalIoUMetric(BaseMetric):
         if not results:
             raise InputError('there is no test image; check the paths of test_dataloader.dataset')
         names = self._class_names()
-        iou = iou_from_counts(*np.sum(results, axis=0))
+        counts = np.sum(results, axis=0)
+        iou = iou_from_counts(*counts)
+        absent = {label for label in self.scenario.seen(self.task) if label != BACKGROUND and not counts[2][label]}
         if not self.dataset_meta.get('background', True):
             iou[BACKGROUND] = None
         seen = self.scenario.seen(self.task)
@@ -148,17 +153,19 @@ class IncrementalIoUMetric(BaseMetric):
         def over(labels: Sequence[int]) -> float | None:
             return mean(iou[label] for label in labels)
 
-        per_task = [mean(self._drop(names[label], iou[label]) for label in labels)
-                    for labels in self.scenario.tasks[:self.task]]
+        def forgetting(labels: Sequence[int]) -> float | None:
+            return mean(self._drop(names[label], iou[label]) for label in labels if label not in absent)
+
         return {
             'mIoU_base': over([BACKGROUND, *base]),
             'mIoU_new': over(new),
             'mIoU_all': over([BACKGROUND, *base, *new]),
             'mIoU_base_no_background': over(base),
             'mIoU_all_no_background': over([*base, *new]),
-            'forgetting': mean(self._drop(names[label], iou[label]) for label in self.scenario.old(self.task)),
-            'forgetting_per_task': per_task,
+            'forgetting': forgetting(self.scenario.old(self.task)),
+            'forgetting_per_task': [forgetting(labels) for labels in self.scenario.tasks[:self.task]],
             'IoU': {names[label]: value for label, value in enumerate(iou)},
+            'absent': [names[label] for label in sorted(absent)],
         }
 
     def _class_names(self) -> Sequence[str]:
