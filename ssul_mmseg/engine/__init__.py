@@ -6,7 +6,8 @@ from .checkpoint_hook import CheckpointResumeHook
 from .loops import FeatureCacheTestLoop, FeatureCacheTrainLoop
 from .optim import BFloat16OptimWrapper
 from .progress_hook import ProgressHook
+from .schedule import DeepLabPolyLR
 from .task_hook import IncrementalTaskHook
 
-__all__ = ['BFloat16OptimWrapper', 'CheckpointResumeHook', 'FeatureCacheTestLoop', 'FeatureCacheTrainLoop',
-           'IncrementalTaskHook', 'ProgressHook']
+__all__ = ['BFloat16OptimWrapper', 'CheckpointResumeHook', 'DeepLabPolyLR', 'FeatureCacheTestLoop',
+           'FeatureCacheTrainLoop', 'IncrementalTaskHook', 'ProgressHook']
