@@ -64,6 +64,7 @@ DECIDED = {
     r'train_dataloader\.dataset\.setting': 'scenario.setting',
     r'train_dataloader\.dataset\.memory': 'memory.size',
     r'train_dataloader\.dataset\.memory_labels': 'memory.labels',
+    r'train_dataloader\.dataset\.memory_args': 'memory.size, memory.selection',
     r'train_dataloader\.dataset\.pipeline\.\d+\.saliency': 'saliency',
     r'train_dataloader\.batch_sampler\.views': 'feature_cache.views',
     r'((train|test)_dataloader\.dataset|test_evaluator)\.scenario': 'scenario',

@@ -80,11 +80,12 @@ def test_exemplars_follow_the_new_images(tmp_path):
     memory = ExemplarMemory(5).update({1: ['2007_000000.jpg']}, task=0, seed=0)
     memory = memory.update({16: ['2007_000001.jpg']}, task=1, seed=0)
     memory.write(tmp_path / 'memory.json', ['background', *map(str, range(1, 21))])
-    dataset = build(root, 2, memory=str(tmp_path / 'memory.json'))
+    dataset = build(root, 2, memory=str(tmp_path / 'memory.json'), memory_labels='seen')
     assert (dataset.num_new, dataset.num_exemplars, images(dataset)) == (2, 2, [1, 2, 0, 1])
     assert dataset[2]['gt_seg_map'].tolist() == [[1, 16, 0]]
     assert dataset[3]['gt_seg_map'].tolist() == [[16, 17, 1]]
-    dataset = build(root, 2, memory=str(tmp_path / 'memory.json'), memory_labels='stored')
+    # By default what D_{t-1} and D_{t-2} showed, no class that no task ever labelled in that image.
+    dataset = build(root, 2, memory=str(tmp_path / 'memory.json'))
     assert dataset[2]['gt_seg_map'].tolist() == [[1, UNKNOWN, 0]]
     assert dataset[3]['gt_seg_map'].tolist() == [[16, UNKNOWN, UNKNOWN]]
 
@@ -95,9 +96,9 @@ def test_an_exemplar_stored_twice_shows_what_both_tasks_labelled(tmp_path):
     memory = ExemplarMemory(1).update({1: ['2007_000000.jpg'], 2: ['2007_000000.jpg']}, task=0, seed=0)
     memory = memory.update({16: ['2007_000000.jpg']}, task=1, seed=0)
     memory.write(path, build(root).metainfo['classes'])
-    dataset = build(root, 2, memory=str(path), memory_labels='stored')
-    assert dataset[2]['gt_seg_map'].tolist() == [[1, 2, 16, UNKNOWN, UNKNOWN]]
-    assert build(root, 2, memory=str(path))[2]['gt_seg_map'].tolist() == [[1, 2, 16, 17, UNKNOWN]]
+    assert build(root, 2, memory=str(path))[2]['gt_seg_map'].tolist() == [[1, 2, 16, UNKNOWN, UNKNOWN]]
+    shown = build(root, 2, memory=str(path), memory_labels='seen')[2]['gt_seg_map']
+    assert shown.tolist() == [[1, 2, 16, 17, UNKNOWN]]
 
 
 def test_training_and_test_masks_in_folders_of_one_name_have_an_index_each(tmp_path):

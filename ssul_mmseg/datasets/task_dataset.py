@@ -17,7 +17,7 @@ from .class_index import ClassIndex
 from .memory import ExemplarMemory
 from .source import NO_CLASS, build_source, class_names, has_background, index_file, label_table
 
-MEMORY_LABELS = ('seen', 'stored')
+MEMORY_LABELS = ('stored', 'seen')
 
 
 @DATASETS.register_module()
@@ -37,8 +37,9 @@ class TaskDataset(Dataset):
         task: index of the task.
         setting: 'overlapped', 'disjoint' or 'sequential'.
         memory: manifest of the exemplars to replay.
-        memory_labels: which classes an exemplar shows: 'seen', all seen so far, or 'stored', those that were labelled
-            when it was stored.
+        memory_labels: which classes an exemplar shows: 'stored', those that were labelled when it was stored, as in
+            the paper's pairs (x, y) of D_{t-1}, or 'seen', all seen so far (the authors' code).
+        memory_args: ``dict(size=, selection=)`` of the run's memory, if a manifest of another size shall be fitted.
         seed: seed of the augmentations.
         index_cache: folder where the class index is kept.
         saliency_dir: folder of the saliency maps, below the data root.
@@ -57,7 +58,8 @@ class TaskDataset(Dataset):
                  task: int,
                  setting: str = 'overlapped',
                  memory: str | None = None,
-                 memory_labels: str = 'seen',
+                 memory_labels: str = 'stored',
+                 memory_args: dict | None = None,
                  seed: int = 0,
                  index_cache: str | None = None,
                  saliency_dir: str = 'SaliencyMap',
@@ -89,7 +91,7 @@ class TaskDataset(Dataset):
             self._check_files(images)
             return
         new = self._task_images()
-        exemplars = self._exemplars(memory, memory_labels)
+        exemplars = self._exemplars(memory, memory_labels, memory_args)
         labelled = self.scenario.labelled(task, setting)
         self._samples = [(i, labelled) for i in new] + exemplars
         self.num_new, self.num_exemplars = len(new), len(exemplars)
@@ -155,13 +157,18 @@ class TaskDataset(Dataset):
             f'{", ".join(map(str, values))}, which stand{"s" * (len(values) == 1)} for {names}; the masks hold '
             f'{found}: correct the masks, or the names and the order of the classes')
 
-    def _exemplars(self, manifest: str | None, memory_labels: str) -> list[tuple[int, Sequence[int]]]:
+    def _exemplars(self, manifest: str | None, memory_labels: str,
+                   memory_args: dict | None) -> list[tuple[int, Sequence[int]]]:
         """Exemplars of a manifest as indices into the source, each with the labels it shows."""
         if manifest is None:
             return []
         places = {self.image_id(i): i for i in range(len(self.source))}
         exemplars = []
-        for exemplar in ExemplarMemory.read(manifest).exemplars:
+        memory = ExemplarMemory.read(manifest)
+        if memory_args:
+            wanted = ExemplarMemory(**memory_args)
+            memory = memory.resized(wanted.size, wanted.selection, manifest)
+        for exemplar in memory.exemplars:
             known = self.scenario.seen(exemplar.task) if exemplar.task < self.task else range(0)
             if exemplar.image not in places or not set(exemplar.labels) <= set(known):
                 raise InputError(f'exemplar {exemplar.image!r} of {manifest} is no image of the training set, or of '

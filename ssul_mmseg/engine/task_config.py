@@ -133,7 +133,8 @@ def _set_data(cfg: Config, work_dir: str, task: int) -> None:
                 preprocessor.setdefault('size', (size, size) if isinstance(size, int) else size)
     common, seed = dict(scenario=scenario_args(cfg), task=task, index_cache=str(Path(work_dir))), cfg.randomness.seed
     train.dataset.update(common, setting=setting_of(cfg), seed=seed,
-                         memory_labels=(cfg.get('memory') or {}).get('labels', 'seen'))
+                         memory_labels=(cfg.get('memory') or {}).get('labels', 'stored'),
+                         memory_args=memory_args(cfg) or None)
     if memory_args(cfg) and task > 0:
         train.dataset.memory = str(task_dir(work_dir, task - 1) / MEMORY)
     test.dataset.update(common, test_mode=True)
