@@ -2,7 +2,7 @@
 import os
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..scenario import BACKGROUND, IGNORE, Scenario, check_setting
 from ..work_dir.files import digest
 from .class_index import ClassIndex
 from .memory import ExemplarMemory
+from .scan import contents_digest
 from .source import NO_CLASS, build_source, class_names, has_background, index_file, label_table
 
 MEMORY_LABELS = ('stored', 'seen')
@@ -72,6 +73,7 @@ class TaskDataset(Dataset):
         self.seed = seed
         self.saliency_dir = saliency_dir
         self.test_mode = test_mode
+        self._digest: str | None = None
         self.source = build_source(dataset, test_mode)
         images, masks = self._paths()
         self._check_names(images)
@@ -181,12 +183,16 @@ class TaskDataset(Dataset):
 
     def _check_files(self, images: Sequence[str]) -> None:
         """Find a missing image or saliency map before training does; the class index has read every mask."""
-        maps = [transform for transform in self.pipeline.transforms if getattr(transform, 'saliency', None) == 'map']
+        maps = self._saliency_maps()
         for image, _ in self._samples:
             if not os.path.isfile(images[image]):
                 raise InputError(f'image {images[image]} is missing; restore it or remove it from the image list')
             for transform in maps:
                 transform.check(self.saliency_path(image))
+
+    def _saliency_maps(self) -> list[Callable]:
+        """The transforms that read saliency maps."""
+        return [transform for transform in self.pipeline.transforms if getattr(transform, 'saliency', None) == 'map']
 
     def image_id(self, image: int) -> str:
         """Name of an image that does not depend on where the data lie: its path below the image folder."""
@@ -210,9 +216,18 @@ class TaskDataset(Dataset):
         }
 
     def digest(self) -> str:
-        """Checksum of the images in their order, with the labels that each shows."""
-        return digest('\n'.join(f'{self.image_id(image)} {" ".join(map(str, labels))}'
-                                for image, labels in self._samples).encode())
+        """Checksum of what the task learns from: its images in their order, the labels that each shows, and the bytes
+        of all these images, masks and saliency maps when this was first asked.
+        """
+        if self._digest is None:
+            images, masks = self._paths()
+            used = sorted({image for image, _ in self._samples})
+            files = [paths[image] for paths in (images, masks) for image in used]
+            if self._saliency_maps():
+                files += map(self.saliency_path, used)
+            shown = '\n'.join(f'{self.image_id(image)} {" ".join(map(str, labels))}' for image, labels in self._samples)
+            self._digest = digest(f'{shown}\n{contents_digest(files)}'.encode())
+        return self._digest
 
     def __len__(self) -> int:
         return len(self._samples)

@@ -86,8 +86,9 @@ class IncrementalTaskHook(Hook):
             keys = sampler.batch(*divmod(runner.iter, len(sampler)))
             images = ', '.join(dataset.image_id(dataset.image_at(position)) for position, _ in keys)
             raise InputError(f'the loss of task {self.task} is {loss} at iteration {runner.iter} on the images '
-                             f'{images}; what was saved before is whole: correct these images and run again with '
-                             '--resume, or start in another --work-dir with a lower optim_wrapper.optimizer.lr')
+                             f'{images}; what was saved before is whole: correct these images or their masks and run '
+                             'again with --resume, which begins this task anew with them, or start in another '
+                             '--work-dir with a lower optim_wrapper.optimizer.lr')
 
     def after_train(self, runner: Runner) -> None:
         """Check the freeze, then write memory and weights; the weights come last, as they mark the task as learned."""
