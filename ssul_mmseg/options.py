@@ -267,6 +267,8 @@ def valid_keys(part: Any, path: Iterable[str]) -> list[str]:
     keys |= OWN_PARTS.get(path[-1], set()) if len(path) == 1 else set()
     if isinstance(part, Mapping) and isinstance(part.get('type'), str):
         keys |= {'type', *arguments_of(part['type'])}
+        if part['type'] == 'Pretrained':
+            keys.add('partial')  # of engine.pretrained, not of mmengine's class
     elif part is None and path[-1] not in OWN_PARTS:
         # An argument left at its default: what it builds is unknown until a type is given.
         keys.add('type')

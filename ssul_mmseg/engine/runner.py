@@ -1,22 +1,19 @@
 """mmengine's runner for one task: a quiet console, nothing unpickled, and faults of the config in one sentence."""
-import contextlib
 import functools
 import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
-from mmengine.runner.checkpoint import get_external_models
 from torch import nn
 
 from ..errors import OUT_OF_MEMORY, InputError
-from ..work_dir.weights import nothing_unpickled
+from .pretrained import init_weights
 from .processes import bare
 
 P, T = ParamSpec('P'), TypeVar('T')
@@ -59,35 +56,13 @@ class TaskRunner(Runner):
                                  'False, or a dict of torch.compile\'s options') from error
 
     def _init_model_weights(self) -> None:
-        """Initialise the weights; a pretrained file that cannot be had is told in one sentence."""
-        trusted = self.cfg.get('trust_pickled_weights')
-        try:
-            with contextlib.nullcontext() if trusted else nothing_unpickled():
-                super()._init_model_weights()
-        except Exception as error:  # a damaged file raises almost anything
-            init_cfg = bare(self.model).backbone.init_cfg
-            if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
-                raise
-            file = _address(init_cfg['checkpoint'])
-            if isinstance(error, UnpicklingError) and not trusted:
-                raise InputError(f'the pretrained weights {file} are damaged, or hold more than tensors and are not '
-                                 'loaded, because unpickling them could run code; if you trust who made them, add '
-                                 '--trust-pickled-weights') from error
-            fault = (str(error) or type(error).__name__).splitlines()[0]
-            raise InputError(f'the pretrained weights {file} cannot be loaded ({fault}); put the file somewhere and '
-                             'set model.backbone.init_cfg.checkpoint to its path, or set model.backbone.init_cfg=None '
-                             'to start from scratch') from error
+        """Initialise the weights as mmengine does; pretrained ones must fit."""
+        init_weights(bare(self.model), super()._init_model_weights, bool(self.cfg.get('trust_pickled_weights')))
 
 
 def _tells(record: logging.LogRecord) -> bool:
     """Whether a line is worth the console: not mmengine's for every frozen tensor, that it does not learn."""
     return not record.getMessage().endswith('is skipped since its requires_grad=False')
-
-
-def _address(checkpoint: str) -> str:
-    """Where mmengine fetches a file that is known by a short name."""
-    scheme, _, name = checkpoint.partition('://')
-    return get_external_models().get(name, checkpoint) if scheme in ('open-mmlab', 'openmmlab') else checkpoint
 
 
 def config_faults_told(use: Callable[Concatenate[Config, P], T]) -> Callable[Concatenate[Config, P], T]:
