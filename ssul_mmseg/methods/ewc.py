@@ -7,7 +7,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from ..errors import InputError
-from ..models.distillation import check_head
+from ..models.distillation import check_head, check_weight
 from ..models.losses import pixel_ce
 from ..models.segmentors import Batch, IncrementalSegmentor, OldTask
 
@@ -45,8 +45,7 @@ class EWC(IncrementalSegmentor):
     def __init__(self, *, penalty_weight: float = 500., **segmentor: Any) -> None:
         super().__init__(**segmentor)
         check_head(self.decode_head, 'EWC')
-        if not penalty_weight >= 0:
-            raise InputError(f'model.penalty_weight is {penalty_weight}; it is at least 0, 500 in the published code')
+        check_weight('penalty_weight', penalty_weight, 500)
         self.penalty_weight = penalty_weight
         self.fisher: dict[str, Tensor] = {}
         # Of the old task, by parameter: its Fisher information in [0, 1], and the parameter's value.

@@ -5,8 +5,7 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ..errors import InputError
-from ..models.distillation import check_head, start_balanced
+from ..models.distillation import check_head, check_weight, start_balanced
 from ..models.losses import IGNORED, pixel_ce
 from ..models.old_model import OldModel
 from ..models.segmentors import Batch, IncrementalSegmentor, OldTask
@@ -39,8 +38,7 @@ class MiB(IncrementalSegmentor):
     def __init__(self, *, weight: float = 10., **segmentor: Any) -> None:
         super().__init__(**segmentor)
         check_head(self.decode_head, 'MiB')
-        if not weight >= 0:
-            raise InputError(f'model.weight is {weight}; it is at least 0, 10 in the paper, 100 for VOC 15-1')
+        check_weight('weight', weight, 10)
         self.weight = weight
 
     def start_task(self, old: OldTask) -> None:

@@ -64,3 +64,18 @@ def check_head(head: 'IncrementalHead', method: str, softmax: bool = True) -> No
     if head.independent_channels == softmax:
         scores, loss = ('a softmax', 'SoftmaxCELoss') if softmax else ('sigmoids', 'SigmoidBCELoss')
         raise InputError(f'{method} learns by {scores}; set model.decode_head.loss_decode.type={loss}')
+
+
+def check_weight(key: str, weight: float, published: float) -> None:
+    """Refuse a weight of a loss that is negative.
+
+    Args:
+        key: the option of the model.
+        weight: its value.
+        published: the value that was published.
+
+    Raises:
+        InputError: it is negative, or no number.
+    """
+    if not weight >= 0:
+        raise InputError(f'model.{key} is {weight}; it is at least 0, as published {published:g}')
