@@ -5,6 +5,7 @@ from .ilt import ILT
 from .lwf import LwF
 from .lwf_mc import LwFMC
 from .mib import MiB
+from .plop import PLOP
 from .ssul import SSUL
 
-__all__ = ['EWC', 'ILT', 'SSUL', 'FineTuning', 'LwF', 'LwFMC', 'MiB']
+__all__ = ['EWC', 'ILT', 'PLOP', 'SSUL', 'FineTuning', 'LwF', 'LwFMC', 'MiB']
