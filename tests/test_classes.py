@@ -8,7 +8,8 @@ from tiny import ROOT, tiny_options, voc_tree
 
 from ssul_mmseg.datasets.classes import class_colours, class_ids, class_names
 from ssul_mmseg.engine.scenario_loop import run_scenario
-from ssul_mmseg.engine.task_config import metainfo_of, task_config
+from ssul_mmseg.datasets.classes import metainfo_of
+from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.options import read_config
 from ssul_mmseg.prediction import Predictor
