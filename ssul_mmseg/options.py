@@ -65,6 +65,7 @@ DECIDED = {
     r'train_dataloader\.dataset\.setting': 'scenario.setting',
     r'train_dataloader\.dataset\.(exemplars|memory)': 'memory.size',
     r'train_dataloader\.dataset\.(exemplar|memory)_labels': 'memory.labels',
+    r'train_dataloader\.dataset\.memory_args': 'memory.size, memory.selection',
     r'train_dataloader\.dataset\.pipeline\.\d+\.saliency': 'saliency',
     r'train_dataloader\.dataset\.pipeline\.\d+\.crop_size': 'crop_size',
     r'test_dataloader\.dataset\.pipeline\.\d+\.size': 'test_size',
@@ -296,6 +297,8 @@ def valid_keys(part: Any, path: Iterable[str]) -> list[str]:
     keys |= OWN_PARTS.get(path[-1], set()) if len(path) == 1 else set()
     if isinstance(part, Mapping) and isinstance(part.get('type'), str):
         keys |= {'type', *arguments_of(part['type'])}
+        if part['type'] == 'Pretrained':
+            keys.add('partial')  # of engine.pretrained, not of mmengine's class
     elif part is None and path[-1] not in OWN_PARTS:
         # An argument left at its default: what it builds is unknown until a type is given.
         keys.add('type')

@@ -6,7 +6,7 @@ from mmseg.registry import HOOKS
 from ..work_dir.layout import WEIGHTS
 from ..work_dir.weights import save_weights
 from .finite_hook import refuse_not_finite
-from .processes import unwrap
+from .processes import on_main_process, unwrap
 from .runner import TaskRunner
 
 ORIGIN = 'origin'
@@ -34,4 +34,6 @@ class WeightsHook(Hook):
 
 def origin_of(runner: TaskRunner) -> dict[str, str]:
     """What a task is learned from: checksums of the old task's weights and of the images with what they show."""
-    return {'old weights': runner.old_digest, 'images': runner.train_dataloader.dataset.digest()}
+    # One process reads all files for all.
+    images = on_main_process(runner.train_dataloader.dataset.digest)
+    return {'old weights': runner.old_digest, 'images': images}
