@@ -8,7 +8,6 @@ from tiny import ROOT, tiny_options, voc_tree
 
 from ssul_mmseg.datasets.classes import class_colours, class_ids, class_names
 from ssul_mmseg.engine.scenario_loop import run_scenario
-from ssul_mmseg.datasets.classes import metainfo_of
 from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.options import read_config
@@ -128,7 +127,7 @@ def test_a_palette_comes_through_in_the_order_of_learning(config):
     assert class_colours(metainfo, 'Mine') == [[1, 1, 1], [2, 2, 2], [3, 3, 3], [4, 4, 4], [255, 0, 5]]
     assert class_colours(dict(classes=FIVE[1:], palette=palette[1:]), 'Mine') == class_colours(metainfo, 'Mine')
     cfg = config(FIVE, palette=[[i] * 3 for i in range(6)], **{'scenario.order': [3, 1, 2, 5, 4]})
-    metainfo = metainfo_of(task_config(cfg, 0))
+    metainfo = DATASETS.build(task_config(cfg, 0).train_dataloader.dataset).metainfo
     assert metainfo['palette'] == [[i] * 3 for i in (0, 3, 1, 2, 5, 4)]
     assert metainfo['classes'] == ('background', 'c', 'a', 'b', 'e', 'd')
 
