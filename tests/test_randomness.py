@@ -13,10 +13,16 @@ from mmengine.hooks import Hook
 from mmseg.registry import HOOKS, TRANSFORMS
 from tiny import tiny_config, voc_tree
 
+from ssul_mmseg.datasets.memory import ExemplarMemory
 from ssul_mmseg.engine.processes import unwrap
+from ssul_mmseg.engine.run import Run
 from ssul_mmseg.engine.scenario_loop import run_scenario
+from ssul_mmseg.engine.task_config import task_config
+from ssul_mmseg.work_dir.layout import MEMORY
 
 SEEDS, TASKS = (0, 1), (0, 1, 2)
+AUXILIARY = dict(type='IncrementalFCNHead', in_channels=16, channels=8, in_index=0, num_convs=1,
+                 norm_cfg=dict(type='BN'))
 
 
 @TRANSFORMS.register_module()
@@ -54,15 +60,14 @@ def runs(tmp_path_factory):
             keys=[], drawn=[], images=[], torch_seeds=[], dropout_seeds=[], num_new=0))
         work_dir = tmp_path_factory.mktemp('run')
         cfg = tiny_config(root, work_dir, 'configs/ssul/voc_15-1_m.py', **{
-            'scenario.name': '10-5', 'memory.size': 10, 'randomness.seed': seed,
-            'model.backbone.out_indices': (2, 3), 'model.decode_head.in_index': 1, 'model.auxiliary_head': dict(type='IncrementalFCNHead', in_channels=16, channels=8, in_index=0,
-                num_convs=1, norm_cfg=dict(type='BN'))})
+            'scenario.name': '10-5', 'memory.size': 10, 'randomness.seed': seed, 'model.auxiliary_head': AUXILIARY,
+            'model.backbone.out_indices': (2, 3), 'model.decode_head.in_index': 1})
         pipeline = cfg.train_dataloader.dataset.pipeline
         pipeline[-1].meta_keys = ('img_path', 'drawn')
         pipeline.insert(-1, dict(type='Draw'))
         cfg.custom_hooks = [dict(type='Record')]
         run_scenario(cfg)
-        runs[seed] = SimpleNamespace(tasks=Record.tasks, work_dir=work_dir)
+        runs[seed] = SimpleNamespace(tasks=Record.tasks, cfg=cfg, work_dir=work_dir)
     assert runs[0].tasks[1].num_new == runs[0].tasks[2].num_new == 13
     return runs
 
@@ -94,10 +99,14 @@ def test_the_order_of_images_is_one_of_the_seed_and_the_task(runs):
     assert len(set(orders)) == len(orders) == 8
 
 
-def test_another_seed_keeps_other_exemplars(runs):
-    for task in TASKS:
-        first, second = ((runs[seed].work_dir / f'task_{task}/memory.json').read_text() for seed in SEEDS)
-        assert first != second
+def test_a_memory_is_a_function_of_the_seed_the_one_before_and_the_images_of_the_task(runs):
+    for seed in SEEDS:
+        run = Run(runs[seed].cfg)
+        memory = run.memory
+        for task in TASKS:
+            images = run.train_data(task_config(run.config, task), task).images_by_class()
+            memory = memory.update(images, task, seed)
+            assert ExemplarMemory.read(run.folder(task) / MEMORY) == memory
 
 
 def test_a_task_replays_the_exemplars_of_the_task_before_it(runs):
