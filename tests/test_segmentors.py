@@ -2,12 +2,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.hooks import Hook
 from mmengine.structures import PixelData
-from mmseg.registry import MODELS
+from mmseg.registry import HOOKS, MODELS
 from mmseg.structures import SegDataSample
-from tiny import samples_of, started, tiny_model
+from tiny import samples_of, started, tiny_config, tiny_model, voc_tree
 from torch import nn
 
+from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.models.segmentors import IncrementalSegmentor, OldTask
 from ssul_mmseg.scenario import UNKNOWN
@@ -206,3 +208,28 @@ def test_convolutions_that_channels_last_would_break_run_contiguous():
                    if isinstance(module, nn.Conv2d))
     inputs, samples = torch.randn(2, 3, 64, 64), samples_of(torch.randint(0, 4, (2, 64, 64)))
     torch.testing.assert_close(wide.loss(inputs, samples), plain.loss(inputs, samples))
+
+
+@HOOKS.register_module()
+class WatchLayout(Hook):
+    """Notes, by task, whether images and filters meet in the backbone in channels-last layout."""
+
+    seen = None
+
+    def before_train(self, runner):
+        backbone = runner.model.backbone
+        layers = [layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)]
+        backbone.register_forward_pre_hook(lambda module, inputs: WatchLayout.seen.add((runner.task, *(
+            tensor.is_contiguous(memory_format=torch.channels_last)
+            for tensor in (*inputs, *(layer.weight for layer in layers))))))
+
+
+def test_channels_last_reaches_the_convolutions_of_every_task_of_a_run(tmp_path):
+    cfg = tiny_config(voc_tree(tmp_path / 'voc', 24), tmp_path / 'run', **{
+        'scenario.name': '18-2', 'train_cfg.max_epochs': 1})
+    cfg.model.backbone = BACKBONES['MobileNetV2'][0]['backbone']
+    cfg.model.decode_head.update(in_channels=80, in_index=-1)
+    cfg.custom_hooks = [dict(type='WatchLayout')]
+    WatchLayout.seen = set()
+    run_scenario(cfg)
+    assert {task for task, *_ in WatchLayout.seen} == {0, 1} and all(all(last) for _, *last in WatchLayout.seen)

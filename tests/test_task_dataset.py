@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 from mmseg.registry import DATASETS
 from PIL import Image
-from tiny import ROOT, voc_tree
+from tiny import ROOT, tiny_config, voc_tree
 
 from ssul_mmseg.datasets.memory import ExemplarMemory
 from ssul_mmseg.datasets.source import index_file
+from ssul_mmseg.engine.run import Run
+from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.scenario import IGNORE, UNKNOWN, Scenario
 
@@ -67,6 +69,18 @@ def test_a_class_order_renames_labels(tmp_path):
     assert dataset[0]['gt_seg_map'].tolist() == [[0, UNKNOWN, 1, 5, IGNORE]]
     assert dataset.metainfo['classes'][1] == 'tvmonitor' and dataset.metainfo['classes'][20] == 'aeroplane'
     assert dataset.metainfo['palette'][1] == [0, 64, 128] and dataset.metainfo['palette'][0] == [0, 0, 0]
+
+
+def test_an_order_that_is_not_its_own_inverse_renames_labels(tmp_path):
+    root = write_masks(tmp_path / 'voc', [[0, 1, 2, 5, 20, 255]])
+    order = [20, 1, 2, *range(3, 20)]
+    dataset = build(root, 0, dict(order=order))
+    assert dataset[0]['gt_seg_map'].tolist() == [[0, 2, 3, 6, 1, IGNORE]]
+    # A label's name and colour are those of the mask's value.
+    named = build(root, 0).metainfo
+    for label, value in ((1, 20), (2, 1), (3, 2), (6, 5)):
+        assert dataset.metainfo['classes'][label] == named['classes'][value]
+        assert dataset.metainfo['palette'][label] == named['palette'][value]
 
 
 def test_test_images_show_all_classes(tmp_path):
@@ -210,3 +224,36 @@ def test_how_many_uses_of_exemplars_the_labels_change_on_voc(setting, name, chan
         memory = memory.update(seen.images_by_class(), task, 0)
         memory.write(path, seen.metainfo['classes'])
     assert found == [changed, uses]
+
+
+def test_exemplars_are_no_images_of_the_task_to_choose_from(tmp_path):
+    root = write_masks(tmp_path / 'voc', [[1, 16, 17], [16, 17, 1], [17, 0, 0]])
+    memory = ExemplarMemory(5).update({16: ['2007_000000.jpg', '2007_000001.jpg']}, task=1, seed=0)
+    memory.write(tmp_path / 'memory.json', build(root).metainfo['classes'])
+    dataset = build(root, 2, exemplars=str(tmp_path / 'memory.json'))
+    assert dataset.num_exemplars == 2
+    assert dataset.images_by_class() == {17: ['2007_000000.jpg', '2007_000001.jpg', '2007_000002.jpg']}
+
+
+def test_a_data_set_made_of_another_has_its_own_checksum(tmp_path):
+    root = write_masks(tmp_path / 'voc', [[1, 0], [16, 0], [17, 0]])
+    first = build(root, 0)
+    digests = [first.digest(), first.for_task(1).digest(), first.for_task(2).digest()]
+    assert digests == [build(root, task).digest() for task in range(3)] and len(set(digests)) == 3
+    assert first.task == 0 and images(first) == [0]
+
+
+@pytest.mark.parametrize('size', [7, 24, 31])
+def test_scaled_masks_hold_no_class_that_nobody_drew(tmp_path, size):
+    """In training and in test, through the pipelines of a config."""
+    cfg = tiny_config(voc_tree(tmp_path / 'voc', 20), tmp_path / 'run', saliency=None, test_size=size)
+    run, config = Run(cfg), task_config(cfg, 0)
+    scaled = 0
+    for dataset in (run.train_data(config, 0), run.test_data(config)):
+        for position in range(len(dataset)):
+            sample = dataset[position]['data_samples']
+            with Image.open(sample.seg_map_path) as mask:
+                drawn = set(np.unique(mask))
+                scaled += sample.img_shape[::-1] != mask.size
+            assert set(sample.gt_sem_seg.data.unique().tolist()) <= drawn
+    assert scaled > len(run.train_data(config, 0))

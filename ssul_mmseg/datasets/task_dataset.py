@@ -73,7 +73,6 @@ class TaskDataset(Dataset):
         self.seed = seed
         self.saliency_dir = saliency_dir
         self.test_mode = test_mode
-        self._digest: str | None = None
         self.source = build_source(dataset, test_mode)
         images, masks = self._paths()
         self._check_names(images)
@@ -102,6 +101,7 @@ class TaskDataset(Dataset):
     def _choose(self, task: int, exemplars: str | Path | None) -> None:
         """Choose the images of a task, with the labels that each shows, and look for their files."""
         self.task = self.scenario.check_task(task)
+        self._digest: str | None = None
         if self.test_mode:
             every_class = range(1, self.scenario.num_classes + 1)
             self._samples: list[tuple[int, Sequence[int]]] = [(i, every_class) for i in range(len(self.source))]
