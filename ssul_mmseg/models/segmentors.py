@@ -77,7 +77,8 @@ class IncrementalSegmentor(EncoderDecoder):
         freeze_backbone: whether the backbone keeps its (pretrained) weights in every task, the first included.
 
     Raises:
-        InputError: ``merge_unknown`` is none of the two, or the head is no incremental one.
+        InputError: ``merge_unknown`` is none of the two, a head is no incremental one, or an auxiliary head has other
+            channels than the decode head.
     """
 
     decode_head: IncrementalHead
@@ -102,6 +103,9 @@ class IncrementalSegmentor(EncoderDecoder):
             if not isinstance(head, IncrementalHead):
                 raise InputError(f'{type(head).__name__} is no head that learns task by task; set the type of '
                                  f'model.decode_head to an Incremental... head, such as IncrementalASPPHead')
+            if head.names != self.decode_head.names:
+                raise InputError('model.decode_head and model.auxiliary_head learn from the same targets, but one has '
+                                 'an unknown channel and the other has none; give both the same value of unknown')
         self.merge_unknown = merge_unknown
         self.freeze_backbone = freeze_backbone
         self.old_model: OldModel | None = None
@@ -110,6 +114,13 @@ class IncrementalSegmentor(EncoderDecoder):
             self.memory_format = torch.channels_last
             self.to(memory_format=self.memory_format)
         self.task = self.decode_head.task
+
+    def init_weights(self) -> None:
+        """Initialise all parts; mmengine passes over several auxiliary heads, as a plain list holds them."""
+        super().init_weights()
+        for head in self.heads:
+            if not head.is_init:
+                head.init_weights()
 
     # The contract of a method, in the order of a task.
 
