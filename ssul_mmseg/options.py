@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from .datasets.classes import class_ids, class_names, metainfo_of
 from .errors import InputError
+from .models.predicting import TEST_KEYS
 from .scenario import Scenario
 
 # Keys of a scenario's config beside those of mmengine's Runner.
@@ -54,6 +55,7 @@ OWN_PARTS = {
     'optim_wrapper': {'constructor', 'paramwise_cfg'},
     'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
     'log_processor': LOG_PROCESSOR,
+    'model.test_cfg': set(TEST_KEYS),
 }
 # Groups that PyTorch and mmengine read themselves, with names of layers among their keys.
 FREE_PARTS = ('optim_wrapper.clip_grad', 'optim_wrapper.paramwise_cfg')
@@ -293,10 +295,10 @@ def valid_keys(part: Any, path: Iterable[str]) -> list[str]:
         return READ_KEYS
     if path == ['incremental']:
         return valid_keys(part, [])
-    keys |= OWN_PARTS.get(path[-1], set()) if len(path) == 1 else set()
+    keys |= OWN_PARTS.get('.'.join(path), set())
     if isinstance(part, Mapping) and isinstance(part.get('type'), str):
         keys |= {'type', *arguments_of(part['type'])}
-    elif part is None and path[-1] not in OWN_PARTS:
+    elif part is None and '.'.join(path) not in OWN_PARTS:
         # An argument left at its default: what it builds is unknown until a type is given.
         keys.add('type')
     return sorted(keys)

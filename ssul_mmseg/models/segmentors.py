@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..scenario import BACKGROUND
 from .heads import IncrementalHead
 from .old_model import OldModel
+from .predicting import check_test_cfg, unflip
 from .upsampling import upsample, upsampled_argmax
 
 MERGE_UNKNOWN = ('labels', 'scores')
@@ -77,8 +78,8 @@ class IncrementalSegmentor(EncoderDecoder):
         freeze_backbone: whether the backbone keeps its (pretrained) weights in every task, the first included.
 
     Raises:
-        InputError: ``merge_unknown`` is none of the two, a head is no incremental one, or an auxiliary head has other
-            channels than the decode head.
+        InputError: ``merge_unknown`` is none of the two, ``test_cfg`` is no such dict, a head is no incremental one, or
+            an auxiliary head has other channels than the decode head.
     """
 
     decode_head: IncrementalHead
@@ -96,7 +97,7 @@ class IncrementalSegmentor(EncoderDecoder):
                  freeze_backbone: bool = False) -> None:
         super().__init__(
             backbone=backbone, decode_head=decode_head, neck=neck, auxiliary_head=auxiliary_head,
-            data_preprocessor=data_preprocessor, train_cfg=train_cfg, test_cfg=test_cfg or dict(mode='whole'))
+            data_preprocessor=data_preprocessor, train_cfg=train_cfg, test_cfg=check_test_cfg(test_cfg))
         if merge_unknown not in MERGE_UNKNOWN:
             raise InputError(f'model.merge_unknown is {merge_unknown!r}; choose one of {", ".join(MERGE_UNKNOWN)}')
         for head in self.heads:
@@ -358,7 +359,7 @@ class IncrementalSegmentor(EncoderDecoder):
     @property
     def predicts_from_features(self) -> bool:
         """Whether the features of a whole image decide its labels, which slide inference does not do."""
-        return self.test_cfg.get('mode', 'whole') == 'whole'
+        return self.test_cfg.mode == 'whole'
 
     def predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None = None) -> list[SegDataSample]:
         """Predict labels of images (B, 3, H, W), see :meth:`predict_by_feat`."""
@@ -366,7 +367,7 @@ class IncrementalSegmentor(EncoderDecoder):
         size = (inputs.shape[2], inputs.shape[3])
         if self.predicts_from_features:
             return self.predict_by_feat(self.trunk(inputs), size, samples)
-        metas = [dict(sample.metainfo, img_shape=size, pad_shape=size) for sample in samples]
+        metas = [{'ori_shape': size, **sample.metainfo, 'img_shape': size, 'pad_shape': size} for sample in samples]
         return self._predict_by_logits(self.inference(inputs, metas), size, samples)
 
     def predict_by_feat(self, features: Tensor, input_size: tuple[int, int],
@@ -410,16 +411,17 @@ class IncrementalSegmentor(EncoderDecoder):
         head = self.decode_head
         view, shown, size = _window(input_size, sample)
         if size == shown and not self._adds_scores:
-            return head.to_labels(upsampled_argmax(logits, input_size, head.align_corners)[:, view[0], view[1]])
+            channels = upsampled_argmax(logits, input_size, head.align_corners)[:, view[0], view[1]]
+            return head.to_labels(unflip(channels, sample))
         scores = self._at_image_size(logits, input_size, sample)
         return self.labels_of_scores(self.probabilities(scores) if self._adds_scores else scores)
 
     def _at_image_size(self, logits: Tensor, input_size: tuple[int, int], sample: SegDataSample) -> Tensor:
-        """Logits (1, C, H, W) at the prediction's size, cut from the padding."""
+        """Logits (1, C, H, W) at the prediction's size, cut from the padding and turned back where it was flipped."""
         align_corners = self.decode_head.align_corners
         view, _, size = _window(input_size, sample)
         scores = upsample(logits, input_size, align_corners)[:, :, view[0], view[1]]
-        return upsample(scores, size, align_corners)
+        return upsample(unflip(scores, sample), size, align_corners)
 
     @property
     def _adds_scores(self) -> bool:
