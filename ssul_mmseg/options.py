@@ -24,7 +24,7 @@ from .scenario import Scenario
 
 # Keys of a scenario's config beside those of mmengine's Runner.
 OWN_KEYS = ('dataset_name', 'data_root', 'method', 'saliency', 'crop_size', 'test_size', 'scenario', 'memory',
-            'incremental', 'checkpoint', 'feature_cache')
+            'incremental', 'checkpoint', 'feature_cache', 'tta_model', 'tta_pipeline')
 # Keys that mmengine's Runner reads from the whole config, beside its arguments.
 RUNNER_KEYS = ('compile', 'model_wrapper_cfg', 'sync_bn', 'find_unused_parameters', 'activation_checkpointing',
                'efficient_conv_bn_eval')
