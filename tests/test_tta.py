@@ -134,6 +134,27 @@ def test_the_tool_averages_over_the_views_of_the_config(learned, capsys):
     assert found['forgetting'] is None and plain['forgetting'] is not None
 
 
+def test_a_pipeline_may_resize_and_flip_as_mmseg_does_before_labels_are_loaded(learned):
+    folder, _ = learned
+    flips = [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)]
+    mmseg = [dict(type='LoadImage'), dict(type='TestTimeAug', transforms=[
+        [dict(type='Resize', scale_factor=scale) for scale in (.5, 1.5)], flips, [dict(type='LoadLabels')],
+        [dict(type='PackSegInputs')]])]
+    ours = [dict(type='LoadImage'), dict(type='LoadLabels'), dict(type='TestTimeAug', transforms=[
+        [dict(type='ScaleAndFlip', scale=scale, flip=flip) for scale in (.5, 1.5) for flip in (False, True)],
+        [dict(type='PackSegInputs')]])]
+
+    def evaluated(pipeline):
+        cfg = tiny_config(folder / 'voc', folder / 'work', **TWO_TASKS)
+        cfg.tta_pipeline = pipeline
+        return evaluate_task(Run(cfg), 1, tta=True)['IoU']
+    assert evaluated(mmseg) == pytest.approx(evaluated(ours))
+    # Labels that are loaded first change size with the image.
+    mmseg[1]['transforms'].insert(0, mmseg[1]['transforms'].pop(2))
+    with pytest.raises(InputError, match='are predicted at several sizes'):
+        evaluated(mmseg)
+
+
 def test_without_a_pipeline_images_are_seen_in_mmsegs_scales_each_also_flipped(learned, monkeypatch):
     folder, _ = learned
     cfg = tiny_config(folder / 'voc', folder / 'work', **{**TWO_TASKS, 'feature_cache': dict(views=1)})
