@@ -150,9 +150,9 @@ def network_run(folder: Path, network: dict, **options) -> Config:
     voc_tree(folder / 'voc')
     bases = [str(ROOT / 'configs/_base_' / base) for base in ('datasets/voc.py', 'schedules/voc.py',
                                                              'default_runtime.py')]
-    model = dict(type='SSUL', data_preprocessor=dict(
+    model = {'type': 'SSUL', 'data_preprocessor': dict(
         type='SegDataPreProcessor', mean=[120.] * 3, std=[60.] * 3, bgr_to_rgb=True, pad_val=0,
-        seg_pad_val=255), **network)
+        seg_pad_val=255), **network}
     file = folder / 'voc_19-1.py'
     file.write_text(f"_base_ = {bases}\nscenario = dict(name='19-1')\nmodel = {model}\n")
     small = {key: value for key, value in tiny_options(folder / 'voc').items() if not key.startswith('model.')}
