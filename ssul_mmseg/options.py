@@ -67,6 +67,7 @@ DECIDED = {
     r'train_dataloader\.dataset\.setting': 'scenario.setting',
     r'train_dataloader\.dataset\.(exemplars|memory)': 'memory.size',
     r'train_dataloader\.dataset\.(exemplar|memory)_labels': 'memory.labels',
+    r'train_dataloader\.dataset\.memory_args': 'memory.size, memory.selection',
     r'train_dataloader\.dataset\.pipeline\.\d+\.saliency': 'saliency',
     r'train_dataloader\.dataset\.pipeline\.\d+\.crop_size': 'crop_size',
     r'test_dataloader\.dataset\.pipeline\.\d+\.size': 'test_size',
@@ -298,6 +299,8 @@ def valid_keys(part: Any, path: Iterable[str]) -> list[str]:
     keys |= OWN_PARTS.get('.'.join(path), set())
     if isinstance(part, Mapping) and isinstance(part.get('type'), str):
         keys |= {'type', *arguments_of(part['type'])}
+        if part['type'] == 'Pretrained':
+            keys.add('partial')  # of engine.pretrained, not of mmengine's class
     elif part is None and '.'.join(path) not in OWN_PARTS:
         # An argument left at its default: what it builds is unknown until a type is given.
         keys.add('type')

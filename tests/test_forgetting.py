@@ -14,3 +14,8 @@ def test_what_is_absent_now_or_then_counts_in_no_mean():
     found = forgetting(dict(a=50., b=None), [dict(a=None, b=40.), dict(c=30.)])
     assert found == {'forgetting': None, 'forgetting_per_task': [None, None]}
     assert forgetting(dict(a=50.), []) == {'forgetting': None, 'forgetting_per_task': []}
+
+
+def test_a_class_that_no_pixel_is_labelled_as_dilutes_no_mean():
+    found = forgetting(dict(a=50., b=0.), [dict(a=80., b=0.)], absent=['b'])
+    assert found == {'forgetting': 30, 'forgetting_per_task': [30]}

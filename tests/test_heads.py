@@ -149,3 +149,15 @@ def test_classifiers_of_no_known_kind_or_place_are_refused():
         bare(classifier='mlp')
     with pytest.raises(InputError, match=r"'unknown': the head has no such classifier; .*weight_transfer"):
         bare(unknown=False).transfer_weights('unknown')
+
+
+def test_the_projection_is_deeplabs_or_mmsegs():
+    assert bare().bottleneck.conv.kernel_size == (1, 1)
+    wide = bare(projection=3)
+    assert wide.bottleneck.conv.kernel_size == (3, 3) and wide.bottleneck.conv.padding == (1, 1)
+    maps = [torch.randn(2, 4, 5, 4)]
+    for model in (bare().eval(), wide.eval()):
+        branches = torch.cat([F.interpolate(model.image_pool(maps[0]), (5, 4)), *model.aspp_modules(maps[0])], dim=1)
+        torch.testing.assert_close(model.features(maps), model.bottleneck(branches))
+    with pytest.raises(InputError, match=r"decode_head\.projection is 2; choose 1, DeepLab-v3's, or 3"):
+        bare(projection=2)

@@ -12,6 +12,7 @@ FOUR = dict(in_index=[0, 1, 2, 3], channels=8, norm_cfg=dict(type='BN'))
 LAST = dict(in_channels=32, in_index=3, channels=8, norm_cfg=dict(type='BN'))
 # Name of mmseg's head, the backbone below it, and its arguments.
 HEADS = {
+    'ASPPHead': (RESNET, dict(LAST, dilations=(1, 2))),
     'UPerHead': (SWIN, dict(FOUR, in_channels=[8, 16, 32, 64], pool_scales=(1, 2))),
     'SegformerHead': (MIT, dict(FOUR, in_channels=[4, 8, 16, 32])),
     'DepthwiseSeparableASPPHead': (RESNET, dict(LAST, dilations=(1, 2), c1_in_channels=4, c1_channels=4)),
@@ -21,6 +22,8 @@ HEADS = {
 
 def network(name, **head):
     backbone, arguments = HEADS[name]
+    if name == 'ASPPHead':
+        head['projection'] = 3  # mmseg's; DeepLab-v3's is 1
     return dict(backbone=backbone, decode_head=dict(type=f'Incremental{name}', **arguments, **head))
 
 

@@ -129,6 +129,44 @@ def test_frozen_parts_stay_put_and_in_evaluation_mode():
     assert not any(module.training for part in model.frozen_modules() for module in part.modules())
 
 
+def test_six_updates_of_conv_classifiers_equal_plain_sgd_with_every_batch_norm_still():
+    """The authors' ``--bn_freeze``: from task 1 on BatchNorm applies what it has learned, and learns nothing."""
+    head = dict(classifier='conv')
+    old = tiny_model([3], head=head)
+    for module in old.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # as after a learned task
+            module.running_mean.normal_()
+            module.running_var.uniform_(.5, 2)
+    model = started(tiny_model([3, 1], head=head), old)
+    plain = copy.deepcopy(model).eval()  # no BatchNorm of it uses the batch
+    learning = [name for name, p in model.named_parameters() if p.requires_grad]
+    # Of each of three classifiers a 3x3 convolution and 1x1 filters with their bias.
+    assert len(learning) == 9 and not any('.bn.' in name for name in learning)
+    optimizers = [torch.optim.SGD([dict(network.named_parameters())[name] for name in learning], lr=.1, momentum=.9)
+                  for network in (model, plain)]
+    before = copy.deepcopy(model.state_dict())
+    for step in range(6):
+        inputs, labels = batch(3, 1, seed=step)
+        features = model.trunk(inputs)
+        target = model.targets(model.batch_of(inputs, labels))
+        losses = [model.train().loss(inputs, samples_of(labels))['loss_bce']]
+        names = model.learning_classifiers()
+        channels = model.decode_head.channels_of(names)
+        logits = torch.cat([plain.decode_head.classifiers[name](features) for name in names], dim=1)
+        logits = F.interpolate(logits, (40, 40), mode='bilinear')
+        one_hot = (target.unsqueeze(1) == torch.tensor(channels).view(1, -1, 1, 1)).float()
+        bce = F.binary_cross_entropy_with_logits(logits, one_hot, reduction='none').sum(1)
+        losses.append(bce[target != IGNORED].sum() / (target != IGNORED).sum())
+        for loss, optimizer in zip(losses, optimizers, strict=True):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    state = plain.state_dict()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, state[name], rtol=1e-5, atol=1e-5)
+        assert torch.equal(value, before[name]) == (name not in learning), name
+
+
 def test_nothing_is_stored_for_a_backward_pass_of_the_trunk():
     model = started(tiny_model([3, 1]), tiny_model([3]))
     assert not model.trunk(torch.randn(1, 3, 32, 32)).requires_grad
@@ -180,21 +218,6 @@ def test_weight_transfer_reaches_the_first_iteration_of_a_run(tmp_path, source, 
     old = load_state(tmp_path / 'work/task_0/weights.pth')['state_dict']
     prefix = 'decode_head.classifiers.'
     check_transfer({key.removeprefix(prefix): value for key, value in old.items()}, KeepStart.kept, source)
-
-
-def test_without_freezing_the_old_model_is_a_second_network():
-    old = tiny_model([3])
-    model = started(tiny_model([3, 1], freeze=False), old)
-    assert all(p.requires_grad for p in model.parameters())
-    assert not any('old' in name for name in [*model.state_dict(), *(n for n, _ in model.named_parameters())])
-    inputs, labels = batch(3, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=.5)
-    model.loss(inputs, samples_of(labels))['loss_bce'].backward()
-    optimizer.step()
-    with torch.no_grad():
-        expected = old.eval().decode_head(old.extract_feat(inputs))
-        found = model.old_model.logits(model.batch_of(inputs, labels))
-    torch.testing.assert_close(found, expected)
 
 
 def test_softmax_needs_all_channels():

@@ -135,7 +135,7 @@ def _tested(run: Run, runner: TaskRunner) -> dict:
     """Metrics of a runner's network, and what was forgotten since the earlier tasks' results."""
     metrics = runner.test()
     learned = [_learned_iou(run, task, metrics['IoU']) for task in range(runner.task)]
-    return {**metrics, **forgetting(metrics['IoU'], learned)}
+    return {**metrics, **forgetting(metrics['IoU'], learned, metrics['absent'])}
 
 
 def _learned_iou(run: Run, task: int, names: Mapping[str, float | None]) -> dict[str, float | None]:

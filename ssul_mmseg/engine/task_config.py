@@ -119,8 +119,11 @@ def _set_data(cfg: Config, work_dir: str, task: int) -> None:
         for transform in loader.dataset.pipeline:
             _set_transform(cfg, transform)
     common = dict(scenario=dict(cfg.scenario), task=task, index_cache=str(work_dir))
-    labels = (cfg.get('memory') or {}).get('labels')
-    train.dataset.update(common, seed=seed, **({'exemplar_labels': labels} if labels else {}))
+    memory = dict(cfg.get('memory') or {})
+    if memory:
+        train.dataset.exemplar_labels = memory.pop('labels', 'stored')
+        train.dataset.memory_args = memory
+    train.dataset.update(common, seed=seed)
     test.dataset.update(common, test_mode=True)
     train.batch_sampler.update(seed=seed, task=task)
     for loader in (train, test):

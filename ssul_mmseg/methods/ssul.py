@@ -58,12 +58,16 @@ class SSUL(IncrementalSegmentor):
         return self.freezes_later
 
     def frozen_modules(self) -> list[nn.Module]:
-        """From task 1 on: the trunk and the old classes' classifiers."""
+        """From task 1 on: the trunk, the old classes' classifiers, and the BatchNorm of those that learn.
+
+        The authors' ``--bn_freeze`` holds statistics, scale and shift of every BatchNorm still; the paper's classifiers
+        have none.
+        """
         if not self.freezes:
             return super().frozen_modules()
         head = self.decode_head
         old = [head.classifiers[name] for name in head.old_names]
-        return [*self.trunk_modules(), *self.heads[1:], *old]
+        return [*self.trunk_modules(), *self.heads[1:], *old, *head.classifier_norms()]
 
     def start_task(self, old: OldTask) -> None:
         """Take over the old weights, keep what makes the old model, then transfer weights to the new classes."""

@@ -129,7 +129,7 @@ class IncrementalHead(BaseDecodeHead):
         return [module for module in self.children() if not any(module is other for other in beside)]
 
     def classifier_norms(self) -> list[nn.Module]:
-        """Normalisation layers of the classifiers; linear ones have none."""
+        """BatchNorm layers of the classifiers; linear ones have none."""
         return [module for module in self.classifiers.modules() if isinstance(module, _BatchNorm)]
 
     def begin_batch(self, seed: int, places: Sequence[int], size: int) -> None:
@@ -250,7 +250,25 @@ class IncrementalHead(BaseDecodeHead):
 
 @MODELS.register_module()
 class IncrementalASPPHead(IncrementalHead, ASPPHead):
-    """DeepLab-v3's head; mmseg's ``ASPPHead`` has its arguments."""
+    """DeepLab-v3's head (Chen et al., 2017).
+
+    Args:
+        projection: side of the convolution that brings the concatenated branches to ``channels``: 1 as in DeepLab-v3
+            and in the authors' code, 3 as in mmseg.
+        head: the arguments of :class:`IncrementalHead` and of mmseg's ``ASPPHead``, such as ``dilations``.
+
+    Raises:
+        InputError: ``projection`` is neither 1 nor 3.
+    """
+
+    def __init__(self, *args: Any, projection: int = 1, **head: Any) -> None:
+        if projection not in (1, 3):
+            raise InputError(f"decode_head.projection is {projection!r}; choose 1, DeepLab-v3's, or 3, mmseg's")
+        super().__init__(*args, **head)
+        if projection == 1:
+            self.bottleneck = ConvModule(
+                (len(self.dilations) + 1) * self.channels, self.channels, 1, conv_cfg=self.conv_cfg,
+                norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
 
 
 @MODELS.register_module()
