@@ -47,7 +47,7 @@ class ClassEmbeddings(IncrementalSegmentor):
         return dict(loss=F.cross_entropy(logits, batch.targets, ignore_index=IGNORED))
 
     def predict_by_feat(self, features, input_size, data_samples):
-        return self._predict_by_logits(self.logits(features), input_size, data_samples)
+        return self.predict_by_logits(self.logits(features), input_size, data_samples)
 
 
 @pytest.mark.parametrize('cache', [None, dict(views=1)], ids=['no cache', 'cache'])

@@ -1,10 +1,11 @@
 """Whole and sliding windows, padding and flips: predictions are mmseg's."""
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from tiny import RESNET, network_run
+from tiny import RESNET, network_run, tiny_model
 
 from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.errors import InputError
@@ -113,3 +114,44 @@ def test_a_run_slides_over_its_test_images_and_keeps_no_features(tmp_path, monke
     assert len(run_scenario(cfg)['tasks']) == 2
     # 40 test images in batches of 8, in both tasks: none comes from a cache.
     assert seen == [(task, 8, 3, 24, 32) for task in (0, 1) for _ in range(5)]
+
+
+@pytest.mark.parametrize('merge_unknown', ['labels', 'scores'])
+@pytest.mark.parametrize('unknown', [True, False])
+@pytest.mark.parametrize('padded, original', [('img_padding_size', (48, 56)), ('padding_size', (48, 56)),
+                                              ('padding_size', None), (None, (48, 56)), (None, None)])
+def test_prediction_is_cut_from_the_padding_and_has_the_original_size(merge_unknown, unknown, padded, original):
+    model = tiny_model([3], head=dict(unknown=unknown), merge_unknown=merge_unknown,
+                       weight_transfer='background').eval()
+    features = torch.randn(1, 8, 4, 4)
+    sample = SegDataSample()
+    scores = F.interpolate(model.decode_head.classify(features), size=(40, 32), mode='bilinear')
+    if padded:  # left, right, top, bottom
+        sample.set_metainfo({padded: (1, 4, 2, 8)})
+        scores = scores[:, :, 2:32, 1:28]
+    if original:
+        sample.set_metainfo(dict(ori_shape=original))
+        scores = F.interpolate(scores, size=original, mode='bilinear')
+    if merge_unknown == 'scores' and unknown:
+        *scores, last = scores.sigmoid().unbind(1)
+        scores = torch.stack([scores[0] + last, *scores[1:]], dim=1)
+    expected = scores.argmax(1)
+    (result, ) = model.predict_by_feat(features, (40, 32), [sample])
+    assert torch.equal(result.pred_sem_seg.data, expected.masked_fill(expected == 4, UNKNOWN).byte())
+
+
+def test_the_ground_truth_decides_the_size():
+    model = tiny_model([3]).eval()
+    sample = SegDataSample(gt_sem_seg=PixelData(data=torch.zeros(1, 10, 6, dtype=torch.uint8)),
+                           metainfo=dict(ori_shape=(48, 56)))
+    assert model.predict(torch.randn(1, 3, 32, 32), [sample])[0].pred_sem_seg.data.shape == (1, 10, 6)
+
+
+def test_scores_of_low_precision_are_resized_in_full():
+    model, features = tiny_model([3]).eval(), torch.randn(1, 8, 4, 4)
+    with torch.autocast('cpu', torch.bfloat16):
+        (result, ) = model.predict_by_feat(features, (64, 64), [SegDataSample()])
+        logits = model.decode_head.classify(features)
+    scores = F.interpolate(logits.float(), size=(64, 64), mode='bilinear')
+    assert logits.dtype == torch.bfloat16
+    assert torch.equal(result.pred_sem_seg.data, model.decode_head.to_labels(scores.argmax(1)))
