@@ -23,7 +23,7 @@ from .scenario import Scenario
 
 # Keys of a scenario's config beside those of mmengine's Runner.
 OWN_KEYS = ('dataset_name', 'data_root', 'method', 'saliency', 'crop_size', 'test_size', 'scenario', 'memory',
-            'incremental', 'checkpoint', 'feature_cache')
+            'incremental', 'solver', 'checkpoint', 'feature_cache')
 # Keys that mmengine's Runner reads from the whole config, beside its arguments.
 RUNNER_KEYS = ('compile', 'model_wrapper_cfg', 'sync_bn', 'find_unused_parameters', 'activation_checkpointing',
                'efficient_conv_bn_eval')
@@ -220,7 +220,11 @@ def check_option(cfg: Config, key: str, value: Any) -> None:
     _refuse_decided(key)
     part: Any = cfg.to_dict()
     # The group 'incremental' holds values that replace the config's own from task 1 on.
-    key = key.removeprefix('incremental.')
+    if key.startswith('incremental.'):
+        key = key.removeprefix('incremental.')
+        part = Config(part)
+        part.merge_from_dict(cfg.get('incremental') or {})
+        part = part.to_dict()
     parts = key.split('.')
     if key.startswith(FREE_PARTS):
         return

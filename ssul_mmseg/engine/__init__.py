@@ -10,7 +10,8 @@ from .memory_hook import MemoryHook
 from .optim import BFloat16OptimWrapper
 from .progress_hook import ProgressHook
 from .seed_hook import SeedHook
+from .solve_loop import TaskSolveLoop
 from .weights_hook import WeightsHook
 
 __all__ = ['BFloat16OptimWrapper', 'CheckpointResumeHook', 'FiniteLossHook', 'FreezeHook', 'MemoryHook', 'ProgressHook',
-           'SeedHook', 'TaskTestLoop', 'TaskTrainLoop', 'WeightsHook']
+           'SeedHook', 'TaskSolveLoop', 'TaskTestLoop', 'TaskTrainLoop', 'WeightsHook']

@@ -2,6 +2,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 
 import torch
 from mmengine.structures import PixelData
@@ -77,10 +78,15 @@ class IncrementalSegmentor(EncoderDecoder):
         freeze_backbone: whether the backbone keeps its (pretrained) weights in every task, the first included.
 
     Raises:
-        InputError: ``merge_unknown`` is none of the two, or the head is no incremental one.
+        InputError: ``merge_unknown`` is none of the two, or the head is no incremental one, or has classifiers that the
+            method cannot learn.
     """
 
     decode_head: IncrementalHead
+    classifier_kinds: tuple[str, ...] = ('linear', 'conv')
+    """Classifiers of the decode head that the method can learn."""
+    solves = False
+    """Whether the method solves all tasks but the first instead of training them."""
 
     def __init__(self,
                  backbone: dict,
@@ -102,6 +108,9 @@ class IncrementalSegmentor(EncoderDecoder):
             if not isinstance(head, IncrementalHead):
                 raise InputError(f'{type(head).__name__} is no head that learns task by task; set the type of '
                                  f'model.decode_head to an Incremental... head, such as IncrementalASPPHead')
+        if self.decode_head.classifier not in self.classifier_kinds:
+            raise InputError(f'model.decode_head.classifier is {self.decode_head.classifier!r}, which '
+                             f'{type(self).__name__} cannot learn; choose one of {", ".join(self.classifier_kinds)}')
         self.merge_unknown = merge_unknown
         self.freeze_backbone = freeze_backbone
         self.old_model: OldModel | None = None
@@ -162,6 +171,31 @@ class IncrementalSegmentor(EncoderDecoder):
 
     def before_step(self) -> None:
         """Read or change the gradients of a batch, after the backward pass and before the update."""
+
+    def check_loop(self, solver: bool) -> None:
+        """Refuse a task of this network that is trained or solved, where it can only be the other.
+
+        Args:
+            solver: whether the config has a solver for the task.
+
+        Raises:
+            InputError: it cannot be.
+        """
+        if solver:
+            raise InputError(f'incremental.solver is set, but {type(self).__name__} has no solver, only training; '
+                             'remove it')
+
+    def solve(self, images: Any, solver: Any) -> dict[str, Any]:
+        """Learn the task by a solution instead of training, where the config has a solver or :attr:`solves` says so.
+
+        Args:
+            images: the task's images as :class:`~ssul_mmseg.solver.task_cells.TaskImages`, which make its cells.
+            solver: the config's solver, a :class:`~ssul_mmseg.solver.newton.Newton`, or None.
+
+        Returns:
+            What to log of the solution.
+        """
+        raise NotImplementedError
 
     def task_state(self) -> dict[str, Tensor]:
         """What the method has gathered in this task beside the weights; checkpoints hold it."""
