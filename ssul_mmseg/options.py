@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from .datasets.classes import class_ids, class_names, metainfo_of
 from .errors import InputError
 from .scenario import Scenario
+from .solver.newton import Newton
 
 # Keys of a scenario's config beside those of mmengine's Runner.
 OWN_KEYS = ('dataset_name', 'data_root', 'method', 'saliency', 'crop_size', 'test_size', 'scenario', 'memory',
@@ -54,6 +55,7 @@ OWN_PARTS = {
     'optim_wrapper': {'constructor', 'paramwise_cfg'},
     'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
     'log_processor': LOG_PROCESSOR,
+    'solver': {'type', *(field.name for field in fields(Newton))},
 }
 # Groups that PyTorch and mmengine read themselves, with names of layers among their keys.
 FREE_PARTS = ('optim_wrapper.clip_grad', 'optim_wrapper.paramwise_cfg')

@@ -21,7 +21,7 @@ ALLOWED = {
     'engine': {'datasets', 'models', 'solver', 'evaluation'},
     'components': {'datasets', 'models', 'methods', 'engine', 'evaluation'},
     'prediction': {'datasets', 'engine'},
-    'options': {'components', 'datasets'},
+    'options': {'components', 'datasets', 'solver'},
     'cli': {'engine', 'options'},
 }
 METHODS = [path.stem for path in (PACKAGE / 'methods').glob('*.py') if path.stem != '__init__']

@@ -41,8 +41,8 @@ class ProgressHook(Hook):
             self._show(runner, done, runner.max_iters, what)
 
     def after_group(self, runner: TaskRunner, done: int, total: int) -> None:
-        """Show how far the pass of a solved task over its images is."""
-        if self._due(done == total):
+        """Show how far a pass of a solved task over its images is; where nothing is kept there are many."""
+        if self._due(done == total and not runner.train_loop.passes):
             self._show(runner, done, total, 'features')
 
     def _due(self, last: bool) -> bool:

@@ -42,7 +42,7 @@ class TaskSolveLoop(BaseLoop):
             raise InputError(f'task {runner.task} would be solved, but its trunk learns; remove incremental.solver')
         self.solver = None if solver is None else TASK_UTILS.build(solver)
         self.options = None if feature_cache is None else dict(feature_cache)
-        self.iter = 0
+        self.iter = self.passes = 0
         self._start = self._passed = 0.0
 
     def run(self) -> nn.Module:
@@ -73,3 +73,4 @@ class TaskSolveLoop(BaseLoop):
         """Show how far the pass is; what follows the last group is the solution."""
         self._passed = time.monotonic() - self._start
         self.runner.call_hook('after_group', done=done, total=total)
+        self.passes += done == total

@@ -167,13 +167,16 @@ def _solver(cfg: Config, task: int) -> dict | None:
         InputError: the solver is unknown, or one of its values is wrong, or task 0 has one.
     """
     solver = cfg.get('solver')
-    if not solver or str(solver.get('type')).lower() == TRAINED:
+    if solver is None:
+        return None
+    kind = solver.get('type') if isinstance(solver, dict) else solver
+    if kind == TRAINED:
         return None
     if task == 0:
         raise InputError('solver is set for task 0 too, which is no convex problem; set incremental.solver')
-    if solver.get('type') not in SOLVERS:
-        raise InputError(f'incremental.solver.type is {solver.get("type")!r}; choose one of {TRAINED}, '
-                         f'{", ".join(SOLVERS)}')
+    if kind not in SOLVERS or kind is solver:
+        raise InputError(f'incremental.solver.type is {kind!r}; choose one of {TRAINED}, {", ".join(SOLVERS)}, as in '
+                         f"incremental = dict(solver=dict(type='{SOLVERS[0]}'))")
     known = inspect.signature(TASK_UTILS.get(solver['type'])).parameters
     for key in solver:
         if key != 'type' and key not in known:
