@@ -21,10 +21,11 @@ from .datasets.classes import class_ids, class_names, metainfo_of
 from .errors import InputError
 from .models.predicting import TEST_KEYS
 from .scenario import Scenario
+from .solver.newton import Newton
 
 # Keys of a scenario's config beside those of mmengine's Runner.
 OWN_KEYS = ('dataset_name', 'data_root', 'method', 'saliency', 'crop_size', 'test_size', 'scenario', 'memory',
-            'incremental', 'checkpoint', 'feature_cache', 'tta_model', 'tta_pipeline')
+            'incremental', 'solver', 'checkpoint', 'feature_cache', 'tta_model', 'tta_pipeline')
 # Keys that mmengine's Runner reads from the whole config, beside its arguments.
 RUNNER_KEYS = ('compile', 'model_wrapper_cfg', 'sync_bn', 'find_unused_parameters', 'activation_checkpointing',
                'efficient_conv_bn_eval')
@@ -56,6 +57,7 @@ OWN_PARTS = {
     'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
     'log_processor': LOG_PROCESSOR,
     'model.test_cfg': set(TEST_KEYS),
+    'solver': {'type', *(field.name for field in fields(Newton))},
 }
 # Groups that PyTorch and mmengine read themselves, with names of layers among their keys.
 FREE_PARTS = ('optim_wrapper.clip_grad', 'optim_wrapper.paramwise_cfg')
@@ -223,7 +225,11 @@ def check_option(cfg: Config, key: str, value: Any) -> None:
     _refuse_decided(key)
     part: Any = cfg.to_dict()
     # The group 'incremental' holds values that replace the config's own from task 1 on.
-    key = key.removeprefix('incremental.')
+    if key.startswith('incremental.'):
+        key = key.removeprefix('incremental.')
+        part = Config(part)
+        part.merge_from_dict(cfg.get('incremental') or {})
+        part = part.to_dict()
     parts = key.split('.')
     if key.startswith(FREE_PARTS):
         return

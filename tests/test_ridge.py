@@ -6,7 +6,12 @@ import torch
 
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.solver.cells import Cells
-from ssul_mmseg.solver.ridge import FeatureMap, classifier, learn, merged, statistics
+from ssul_mmseg.solver.ridge import FeatureMap, classifier, folded, learn, merged, sums, with_exemplars
+
+
+def learned(state, blocks, features, names, power=0.4):
+    """A state with one more task, from the task's cells."""
+    return learn(state, sums(blocks, features, len(names)), names, power)
 
 
 class Plain:
@@ -27,6 +32,7 @@ def rows(features, labels, columns=2):
 
 FIRST = rows([[1., 0.], [1., 1.]], [0, 1])
 SECOND = rows([[0., 2.]], [1])
+NONE = torch.zeros(0, 7)
 BASE = torch.randn(4, 7, generator=torch.Generator().manual_seed(5))
 
 
@@ -36,7 +42,7 @@ BASE = torch.randn(4, 7, generator=torch.Generator().manual_seed(5))
     ([FIRST, SECOND], 1, [[.411765, .117647], [-.058824, .411765]]),
 ])
 def test_values_by_hand(blocks, power, expected):
-    state = learn({}, blocks, Plain(), ['background', 'class 1'], power)
+    state = learned({}, blocks, Plain(), ['background', 'class 1'], power)
     torch.testing.assert_close(classifier(state, 1.0, power).T, torch.tensor(expected).double(), rtol=0, atol=1e-6)
 
 
@@ -53,8 +59,9 @@ def tasks(seed=0, count=400, width=6):
     return result
 
 
-def mapped(width=0, seed=0, base=None):
-    return FeatureMap(*statistics(tasks()[:1], 6), base, width, seed)
+def mapped(base=NONE):
+    raw = FeatureMap(base)
+    return FeatureMap(base, *sums(tasks()[:1], raw, 3).statistics(6))
 
 
 def names(cells):
@@ -65,14 +72,14 @@ def one_by_one(order, features):
     """The filters of background and of each task's classes, learned in an order of tasks."""
     state, all_tasks = {}, tasks()
     for task in order:
-        state = learn(state, [all_tasks[task]], features, names(all_tasks[task]), power=0.5)
+        state = learned(state, [all_tasks[task]], features, names(all_tasks[task]), power=0.5)
     filters = classifier(state, power=0.5)
     parts = filters[1:].split([all_tasks[task].targets.shape[1] - 1 for task in order])
     return filters[0], dict(zip(order, parts, strict=True))
 
 
 @pytest.mark.parametrize('order', itertools.permutations(range(3)))
-@pytest.mark.parametrize('settings', [{}, dict(width=40), dict(base=BASE)], ids=['plain', 'random', 'with base'])
+@pytest.mark.parametrize('settings', [{}, dict(base=BASE)], ids=['plain', 'with base'])
 def test_tasks_one_by_one_in_any_order_equal_all_at_once(order, settings):
     features = mapped(**settings)
     background, parts = one_by_one(order, features)
@@ -99,59 +106,84 @@ def test_two_processes_sum_up_to_one(monkeypatch):
     cells = tasks()[0]
     halves = [Cells(cells.features[part], cells.targets[part], cells.weights[part])
               for part in (slice(0, 100), slice(100, None))]
-    blocks_whole = learn({}, [cells], mapped(), names(cells))
-    # What a process adds up is linear in its cells, given the counts of all processes.
-    total = cells.weights.double() @ cells.targets.double()
-    sums = []
-    for half in halves:
-        monkeypatch.setattr('ssul_mmseg.solver.cells.all_reduce',
-                            lambda flat: flat.copy_(total) if len(flat) == len(total) else None)
-        sums.append(learn({}, [half], mapped(), names(cells)))
-    for key in ('foreground', 'background', 'moments'):
-        torch.testing.assert_close(sums[0][key] + sums[1][key], blocks_whole[key], rtol=0, atol=1e-9)
+    features = mapped(BASE)
+    whole, other = (sums([part], features, 3) for part in (cells, halves[1]))
+    theirs = torch.cat([part.flatten() for part in (other.grams, other.moments, other.counts)])
+    monkeypatch.setattr('ssul_mmseg.solver.cells.all_reduce', lambda flat: flat.add_(theirs))
+    found = sums(halves[:1], features, 3)
+    for kind in ('grams', 'moments', 'counts'):
+        torch.testing.assert_close(getattr(found, kind), getattr(whole, kind), rtol=0, atol=1e-9)
 
 
 def test_a_process_without_cells_adds_nothing():
     cells = tasks()[0]
     empty = Cells(cells.features[:0], cells.targets[:0], cells.weights[:0])
-    whole, more = (learn({}, blocks, mapped(), names(cells)) for blocks in ([cells], [empty, cells, empty]))
-    assert all(torch.equal(whole[key], more[key]) for key in whole)
-    mean, deviation = statistics([empty, cells], 6)
-    expected = statistics([cells], 6)
-    assert torch.equal(mean, expected[0]) and torch.equal(deviation, expected[1])
+    whole, more = (sums(blocks, mapped(), 3) for blocks in ([cells], [empty, cells, empty]))
+    assert all(torch.equal(getattr(whole, kind), getattr(more, kind)) for kind in ('grams', 'moments', 'counts'))
 
 
 def test_statistics_are_weighted():
-    mean, deviation = statistics([Cells(torch.tensor([[1.], [5.]]), torch.ones(2, 1), torch.tensor([3., 1.]))], 1)
+    cells = Cells(torch.tensor([[1.], [5.], [9.]]), torch.tensor([[1.], [1.], [0.]]), torch.tensor([3., 1., 7.]))
+    mean, deviation = sums([cells], FeatureMap(torch.zeros(0, 2)), 1).statistics(1)
     assert mean.tolist() == [2] and deviation.tolist() == pytest.approx([math.sqrt(3)])
 
 
-def test_random_features_follow_from_the_seed_and_are_rectified():
-    first, again, other = mapped(16, 1), mapped(16, 1), mapped(16, 2)
-    cells = tasks()[0].features
-    assert first(cells).shape == (400, 17)
-    assert torch.equal(first(cells), again(cells)) and not torch.equal(first(cells), other(cells))
-    assert first(cells).min() == 0 and bool((first(cells)[:, -1] == 1).all())
-    assert first.combinations.abs().max() <= 6**-0.5
+def test_sums_of_raw_features_become_those_of_standardised_ones():
+    cells, raw = tasks()[0], FeatureMap(BASE)
+    expected = sums([cells], mapped(BASE), 3)
+    found = sums([cells], raw, 3).mapped(mapped(BASE).from_raw())
+    for kind in ('grams', 'moments', 'counts'):
+        torch.testing.assert_close(getattr(found, kind), getattr(expected, kind), rtol=0, atol=1e-9)
+
+
+def test_folded_filters_see_the_features_as_they_are():
+    cells, features = tasks()[0], mapped(BASE)
+    filters = torch.randn(5, features.size, dtype=torch.double)
+    scores = FeatureMap(BASE)(cells.features) @ folded(filters, features).T
+    torch.testing.assert_close(scores, features(cells.features) @ filters.T, rtol=0, atol=1e-9)
+
+
+def test_exemplars_count_with_the_weights_of_their_classes_tasks():
+    """The ridge over the cells of all tasks and of exemplars, which show every class, each class with its weight."""
+    features, all_tasks = mapped(), tasks()
+    state = {}
+    for cells in all_tasks:
+        state = learned(state, [cells], features, names(cells), 0.5)
+    exemplars = Cells(torch.randn(30, 6), torch.rand(30, 5).softmax(1), torch.rand(30))
+    found = classifier(with_exemplars(state, sums([exemplars], features, 5), 0.5), 1.0, 0.5)
+
+    counts = state['counts'].clone()
+    counts[0] += exemplars.weights.double() @ exemplars.targets[:, 0].double()
+    phi, target, weight = [], [], []
+    for cells, columns in zip([*all_tasks, exemplars], ((0, 1, 2), (0, 3), (0, 4), range(5)), strict=True):
+        for place, column in enumerate(columns):
+            phi.append(features(cells.features))
+            weight.append(cells.targets[:, place].double() * cells.weights.double() * counts[column]**-0.5)
+            target.append(torch.zeros(len(cells.weights), 5).double())
+            target[-1][:, column] = 1
+    phi, target, weight = torch.cat(phi), torch.cat(target), torch.cat(weight)
+    system = phi.T @ (weight[:, None] * phi) + torch.eye(phi.shape[1]).double()
+    expected = torch.linalg.solve(system, phi.T @ (weight[:, None] * target)).T
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
 
 
 def test_the_base_s_opinion_by_hand():
     base = torch.tensor([[1., 0., 0.5], [0., 2., 0.]])
-    features = FeatureMap(torch.zeros(2).double(), torch.ones(2).double(), base)
+    features = FeatureMap(base)
     p = 1 / (1 + math.exp(-(3.5 - 4)))  # logits 3 + 0.5 and 2 * 2
     assert features.size == 5
     assert features(torch.tensor([[3., 2.]]).half())[0].tolist() == pytest.approx([3, 2, p, 1 - p, 1])
 
 
 def test_a_constant_feature_becomes_zero():
-    features = FeatureMap(torch.tensor([1., 7.]).double(), torch.tensor([2., 1e-9]).double())
+    features = FeatureMap(torch.zeros(0, 3), torch.tensor([1., 7.]).double(), torch.tensor([2., 1e-9]).double())
     assert features(torch.tensor([[3., 7.]])).tolist() == [[1, 0, 1]]
 
 
 def test_unknown_cells_count_nowhere():
     cells = tasks()[0]
     unknown = Cells(torch.randn(50, 6) * 9, torch.zeros(50, 3), torch.ones(50))
-    without, with_unknown = (learn({}, blocks, mapped(), names(cells)) for blocks in ([cells], [cells, unknown]))
+    without, with_unknown = (learned({}, blocks, mapped(), names(cells)) for blocks in ([cells], [cells, unknown]))
     for key in without:
         torch.testing.assert_close(with_unknown[key], without[key], rtol=0, atol=1e-12)
 
@@ -162,7 +194,7 @@ def test_weighting_learns_a_class_that_background_outnumbers():
     cells = rows(torch.cat([background, rare]).tolist(), [0] * 20000 + [1] * 40)
     found = {}
     for power in (0, 0.5):
-        filters = classifier(learn({}, [cells], mapped(), names(cells), power), 1.0, power)
+        filters = classifier(learned({}, [cells], mapped(), names(cells), power), 1.0, power)
         found[power] = (mapped()(rare) @ filters.T).argmax(1).float().mean().item()
     assert found[0] == 0 and found[0.5] > 0.3
 
@@ -179,14 +211,12 @@ def test_faults_are_told():
     cells = tasks()[1]
     empty = Cells(cells.features, cells.targets * torch.tensor([1., 0.]), cells.weights)
     with pytest.raises(InputError, match='no training pixel shows class 1'):
-        learn({}, [empty], mapped(), names(cells))
+        learned({}, [empty], mapped(), names(cells))
     broken = Cells(cells.features.clone(), cells.targets, cells.weights)
     broken.features[3, 3] = math.nan
     with pytest.raises(InputError, match='NaN or infinite'):
-        learn({}, [broken], mapped(), names(cells))
-    with pytest.raises(InputError, match='NaN or infinite'):
-        statistics([broken], 6)
+        learned({}, [broken], mapped(), names(cells))
     with pytest.raises(InputError, match='no labelled pixel'):
-        statistics([], 6)
+        sums([], mapped(), 3).statistics(6)
     with pytest.raises(InputError, match='gamma'):
-        classifier(learn({}, [cells], mapped(), names(cells)), gamma=0)
+        classifier(learned({}, [cells], mapped(), names(cells)), gamma=0)

@@ -16,12 +16,12 @@ ALLOWED = {
     'saliency': {'datasets'},
     'models': set(),
     'solver': {'models'},
-    'methods': {'models'},
+    'methods': {'models', 'solver'},
     'evaluation': set(),
-    'engine': {'datasets', 'models', 'evaluation'},
+    'engine': {'datasets', 'models', 'solver', 'evaluation'},
     'components': {'datasets', 'models', 'methods', 'engine', 'evaluation'},
     'prediction': {'datasets', 'engine'},
-    'options': {'components', 'datasets', 'models'},
+    'options': {'components', 'datasets', 'models', 'solver'},
     'cli': {'engine', 'options'},
 }
 METHODS = [path.stem for path in (PACKAGE / 'methods').glob('*.py') if path.stem != '__init__']

@@ -11,7 +11,8 @@ from .optim import BFloat16OptimWrapper
 from .progress_hook import ProgressHook
 from .schedule import DeepLabPolyLR
 from .seed_hook import SeedHook
+from .solve_loop import TaskSolveLoop
 from .weights_hook import WeightsHook
 
 __all__ = ['BFloat16OptimWrapper', 'CheckpointResumeHook', 'DeepLabPolyLR', 'FiniteLossHook', 'FreezeHook',
-           'MemoryHook', 'ProgressHook', 'SeedHook', 'TaskTestLoop', 'TaskTrainLoop', 'WeightsHook']
+           'MemoryHook', 'ProgressHook', 'SeedHook', 'TaskSolveLoop', 'TaskTestLoop', 'TaskTrainLoop', 'WeightsHook']

@@ -1,5 +1,5 @@
 """Training and test loops that pass each image through a frozen trunk or backbone once."""
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import torch
 from mmengine.config import Config
@@ -9,8 +9,8 @@ from mmengine.structures import PixelData
 from mmseg.registry import LOOPS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
+from ..models.one_pass import load
 from ..models.segmentors import IncrementalSegmentor, of_one_size
 from ..work_dir.files import digest
 from ..work_dir.weights import tensor_digest
@@ -18,13 +18,6 @@ from .feature_cache import Entry, FeatureCache, check_cache, stack
 from .groups import due_groups, group_size
 from .processes import unwrap
 from .runner import TaskRunner
-
-
-def load(loader: DataLoader, batches: Iterable[Sequence[Hashable]]) -> Iterator[dict]:
-    """Load batches of keys by the workers of ``loader``, which start with the first and end with the last."""
-    return iter(DataLoader(
-        loader.dataset, batch_sampler=batches, num_workers=loader.num_workers, collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory))
 
 
 @LOOPS.register_module()

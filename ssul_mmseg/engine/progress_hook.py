@@ -34,18 +34,29 @@ class ProgressHook(Hook):
     def after_train_iter(self, runner: TaskRunner, batch_idx: int, data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
         """Show how far training is."""
-        now = time.monotonic()
         done = runner.iter + 1
-        if not is_main_process() or (now - self._shown < self.interval and done < runner.max_iters):
-            return
-        self._shown = now
-        left = (now - self._start) / (done - self._first) * (runner.max_iters - done)
-        share = done / runner.max_iters
+        if self._due(done == runner.max_iters):
+            loss = torch.as_tensor((outputs or {})['loss']).item()
+            what = f'epoch {runner.epoch + 1}/{runner.max_epochs}  loss {loss:.4f}'
+            self._show(runner, done, runner.max_iters, what)
+
+    def after_group(self, runner: TaskRunner, done: int, total: int) -> None:
+        """Show how far a pass of a solved task over its images is; where nothing is kept there are many."""
+        if self._due(done == total and not runner.train_loop.passes):
+            self._show(runner, done, total, 'features')
+
+    def _due(self, last: bool) -> bool:
+        """Whether this process shows something now."""
+        return is_main_process() and (last or time.monotonic() - self._shown >= self.interval)
+
+    def _show(self, runner: TaskRunner, done: int, total: int, what: str) -> None:
+        """Show a bar, what is at work, and the time to go."""
+        now = self._shown = time.monotonic()
+        left = (now - self._start) / (done - self._first) * (total - done)
+        share = done / total
         bar = '#' * round(share * self.WIDTH)
-        loss = torch.as_tensor((outputs or {})['loss']).item()
-        epoch = f'epoch {runner.epoch + 1}/{runner.max_epochs}'
-        self._write(f'{title_of(runner)} [{bar:-<{self.WIDTH}}] {share:4.0%}  {epoch}  '
-                    f'loss {loss:.4f}  {duration(left)} to go', last=done == runner.max_iters)
+        self._write(f'{title_of(runner)} [{bar:-<{self.WIDTH}}] {share:4.0%}  {what}  {duration(left)} to go',
+                    last=done == total)
 
     def after_test_iter(self, runner: TaskRunner, batch_idx: int, data_batch: dict | None = None,
                         outputs: list | None = None) -> None:

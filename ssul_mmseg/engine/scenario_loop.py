@@ -191,7 +191,9 @@ def _prepare(run: Run, tasks: Sequence[int], resume: bool) -> None:
         with config_faults(config):
             run.train_data(config, task)[0]
             if task in (tasks[0], tasks[-1]):  # those between differ in the number of classes
-                MODELS.build(config.model)
+                model = MODELS.build(config.model)
+                if task > 0:
+                    model.check_loop(bool(config.train_cfg.get('solver')))
     with config_faults(cfg):
         test: TaskDataset = run.test_data(config)
         test[0]

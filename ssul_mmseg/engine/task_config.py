@@ -1,11 +1,12 @@
 """The config of one task, made from a scenario's: the only code that edits a config; it reads no data and no result."""
 import copy
+import inspect
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size, is_distributed
-from mmseg.registry import METRICS
+from mmseg.registry import METRICS, MODELS, TASK_UTILS
 
 from ..datasets.memory import ExemplarMemory
 from ..errors import InputError
@@ -17,6 +18,10 @@ from .feature_cache import check_cache
 
 HOOKS = ('SeedHook', 'FreezeHook', 'FiniteLossHook', 'MemoryHook', 'WeightsHook')
 """Hooks of training that need no arguments, one duty each."""
+
+SOLVERS = ('Newton', )
+TRAINED = 'sgd'
+"""The type of ``incremental.solver`` that is none: the task is trained by the config's optimizer."""
 
 
 TTA_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
@@ -59,7 +64,7 @@ def task_config(cfg: Config, task: int, tta: bool = False) -> Config:
             _set_tta(cfg)
         _set_data(cfg, work_dir, task)
         _set_batch_size(cfg, scenario, memory)
-        _set_loops(cfg, scenario)
+        _set_loops(cfg, scenario, task)
         _set_evaluator(cfg, task)
         cfg.custom_hooks = [
             *cfg.get('custom_hooks', []),
@@ -163,15 +168,44 @@ def _set_batch_size(cfg: Config, scenario: Scenario, memory: ExemplarMemory | No
     train.batch_size //= get_world_size()
 
 
-def _set_loops(cfg: Config, scenario: Scenario) -> None:
+def _set_loops(cfg: Config, scenario: Scenario, task: int) -> None:
     """The loops; both may keep features, that of the test images where they come again in a later task."""
     cache = dict(cfg.get('feature_cache') or {})
     check_cache(**cache)
-    cfg.train_cfg.update(type='TaskTrainLoop', feature_cache=cache or None)
-    cfg.train_cfg.pop('by_epoch', None)
     kept = {key: value for key, value in cache.items() if key != 'views'}
+    solver = _solver(cfg, task)
+    if solver or (task > 0 and getattr(MODELS.get(cfg.model.type), 'solves', False)):
+        cfg.train_cfg = dict(type='TaskSolveLoop', solver=solver, feature_cache=kept if cache else None)
+    else:
+        cfg.train_cfg.update(type='TaskTrainLoop', feature_cache=cache or None)
+        cfg.train_cfg.pop('by_epoch', None)
     again = cfg.get('feature_cache') is not None and len(scenario.tasks) > 1
     cfg.test_cfg = dict(cfg.get('test_cfg') or {}, type='TaskTestLoop', feature_cache=kept if again else None)
+
+
+def _solver(cfg: Config, task: int) -> dict | None:
+    """The task's solver, or None where it is trained.
+
+    Raises:
+        InputError: the solver is unknown, or one of its values is wrong, or task 0 has one.
+    """
+    solver = cfg.get('solver')
+    if solver is None:
+        return None
+    kind = solver.get('type') if isinstance(solver, dict) else solver
+    if kind == TRAINED:
+        return None
+    if task == 0:
+        raise InputError('solver is set for task 0 too, which is no convex problem; set incremental.solver')
+    if kind not in SOLVERS or kind is solver:
+        raise InputError(f'incremental.solver.type is {kind!r}; choose one of {TRAINED}, {", ".join(SOLVERS)}, as in '
+                         f"incremental = dict(solver=dict(type='{SOLVERS[0]}'))")
+    known = inspect.signature(TASK_UTILS.get(solver['type'])).parameters
+    for key in solver:
+        if key != 'type' and key not in known:
+            raise InputError(f'incremental.solver has no {key!r}; known: {", ".join(known)}')
+    TASK_UTILS.build(solver)  # checks its values
+    return dict(solver)
 
 
 def _set_evaluator(cfg: Config, task: int) -> None:

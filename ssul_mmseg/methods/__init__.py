@@ -1,4 +1,5 @@
 """One file per method; none imports another."""
+from .analytic import Analytic
 from .ewc import EWC
 from .fine_tuning import FineTuning
 from .ilt import ILT
@@ -8,4 +9,4 @@ from .mib import MiB
 from .plop import PLOP
 from .ssul import SSUL
 
-__all__ = ['EWC', 'ILT', 'PLOP', 'SSUL', 'FineTuning', 'LwF', 'LwFMC', 'MiB']
+__all__ = ['EWC', 'ILT', 'PLOP', 'SSUL', 'Analytic', 'FineTuning', 'LwF', 'LwFMC', 'MiB']

@@ -1,17 +1,29 @@
 """SSUL and SSUL-M: unknown class, frozen network, pseudo-labels, weight transfer (NeurIPS 2021)."""
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
 from mmseg.registry import MODELS
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from ..errors import InputError
 from ..models.old_model import OldModel
+from ..models.one_pass import evaluating
 from ..models.segmentors import Batch, IncrementalSegmentor, OldTask
 from ..models.upsampling import upsampled_pseudo_labels, upsampled_softmax_pseudo_labels
 from ..scenario import BACKGROUND, UNKNOWN
+from ..solver.cells import Columns, Joined, pixels
+from ..solver.newton import Newton
+from ..solver.newton import solve as solve_newton
+from ..solver.replay import class_moments, drawn_cells, half_and_half
+from ..solver.task_cells import TaskImages
 
+NEVER = -20.0
+"""Bias of a solved filter of which no pixel is a positive: a score of 2e-9."""
 WEIGHT_TRANSFER = ('unknown', 'background', 'random')
 
 
@@ -25,11 +37,13 @@ class SSUL(IncrementalSegmentor):
             pseudo-labels.
         weight_transfer: where the new classes' filters start from: 'unknown' (the paper), 'background' or 'random'
             (Table 4).
+        draws: of a solved task, about how many cells are drawn from the means and covariances of old classes; they are
+            negatives of the new ones (``solver.replay``). 0: none.
         segmentor: the arguments of :class:`IncrementalSegmentor`.
 
     Raises:
         InputError: ``tau`` is no probability, or ``weight_transfer`` is none of the three, or asks for an unknown
-            channel that the head lacks.
+            channel that the head lacks, or ``draws`` is no whole number.
     """
 
     def __init__(self,
@@ -37,6 +51,7 @@ class SSUL(IncrementalSegmentor):
                  freeze: bool = True,
                  tau: float | None = 0.7,
                  weight_transfer: str = 'unknown',
+                 draws: int = 0,
                  **segmentor: Any) -> None:
         super().__init__(**segmentor)
         if tau is not None and not 0 < tau < 1:
@@ -47,10 +62,14 @@ class SSUL(IncrementalSegmentor):
         if weight_transfer == 'unknown' and not self.decode_head.has_unknown:
             raise InputError("model.weight_transfer is 'unknown', which a head without unknown does not have; set "
                              'model.weight_transfer=background or random, or model.decode_head.unknown=True')
+        if type(draws) is not int or draws < 0:
+            raise InputError(f'model.draws is {draws!r}; it is a number of cells, or 0 for none')
         self.freezes_later = freeze
         self.freezes = freeze and self.task > 0
         self.tau = tau
         self.weight_transfer = weight_transfer
+        self.draws = draws
+        self._moments: Tensor | None = None  # of background and of all classes so far
 
     @property
     def trunk_fixed(self) -> bool:
@@ -72,6 +91,11 @@ class SSUL(IncrementalSegmentor):
     def start_task(self, old: OldTask) -> None:
         """Take over the old weights, keep what makes the old model, then transfer weights to the new classes."""
         super().start_task(old)
+        if self.draws:
+            if 'moments' not in old.state:
+                raise InputError(f'model.draws is {self.draws}, but task {self.task - 1} was learned without; train '
+                                 f'task {self.task - 1} with model.draws={self.draws}')
+            self._moments = old.state['moments']
         if self.tau is not None:
             self.old_model = OldModel(self)
         self.decode_head.transfer_weights(None if self.weight_transfer == 'random' else self.weight_transfer)
@@ -95,3 +119,85 @@ class SSUL(IncrementalSegmentor):
         if self.freezes and head.independent_channels:
             return [name for name in ('background', head.new_name, 'unknown') if name in head.names]
         return super().learning_classifiers()
+
+    def check_loop(self, solver: bool) -> None:
+        """Refuse what is no convex problem, and draws where none is solved.
+
+        Raises:
+            InputError: the trunk learns, a classifier is more than a filter, or the loss couples the channels; or there
+                are ``draws``, but no solver.
+        """
+        head = self.decode_head
+        if not solver:
+            if self.draws:
+                raise InputError(f'model.draws is {self.draws}, but tasks are trained; set incremental.solver.type='
+                                 'Newton, or model.draws=0')
+            return
+        faults = {
+            'the trunk learns in every task': not self.freezes and 'model.freeze=True',
+            'its classifiers are not linear': head.classifier != 'linear' and 'model.decode_head.classifier=linear',
+            'its loss does not judge each channel alone': not head.independent_channels and
+            'model.decode_head.loss_decode.type=SigmoidBCELoss',
+        }
+        for fault, remedy in faults.items():
+            if remedy:
+                raise InputError(f'incremental.solver is set, but {fault}; set {remedy}, or remove the solver')
+
+    @torch.no_grad()
+    def solve(self, images: TaskImages, solver: Newton) -> dict[str, Any]:
+        """Minimise the loss over cells of background, unknown and the new classes, see ``solver.newton.solve``."""
+        head, names = self.decode_head, self.learning_classifiers()
+        own = images.cells(names, solver.views, kept=True)
+        blocks = Joined((own, 1.0))
+        if images.loader.dataset.num_exemplars:
+            blocks = half_and_half(own, images.cells(names, solver.views, exemplars=True, kept=True))
+        channels = head.channels_of(names)
+        if self.draws:
+            seed = images.loader.batch_sampler.seed * 1009 + self.task
+            drawn = drawn_cells(dict(enumerate(self._moments)), channels, self.draws, seed)
+            # All processes draw the same, which counts once.
+            blocks = Joined((blocks, 1.0), ([drawn] if is_main_process() else [], 1.0))
+        layers = [head.classifiers[name][-1] for name in names]
+        weight = torch.cat([layer.weight.flatten(1) for layer in layers])
+        bias = torch.cat([layer.bias for layer in layers])
+        # Background and unknown may have no pixel, as without saliency maps: their minimum lies at infinity.
+        shown = [*pixels(blocks, len(channels))]
+        learning = [place for place, channel in enumerate(channels)
+                    if shown[place] > 0 or BACKGROUND < channel <= head.num_seen]
+        classes = images.loader.dataset.metainfo['classes']
+        found = solve_newton(
+            Columns(blocks, learning), weight[learning], bias[learning],
+            [classes[channels[place]] if channels[place] <= head.num_seen else 'unknown' for place in learning],
+            solver.decay, solver.tolerance, solver.max_iterations)
+        if not found.converged:
+            print_log(f'the solver stopped after {solver.max_iterations} steps at a gradient norm of '
+                      f'{found.gradient_norm.max():.1e}, above its tolerance; a larger incremental.solver.decay or '
+                      'max_iterations would help', logger='current', level=logging.WARNING)
+        weight, bias = torch.zeros_like(weight), torch.full_like(bias, NEVER)
+        weight[learning], bias[learning] = found.weight.to(weight), found.bias.to(bias)
+        for layer, part, offset in zip(layers, *(x.split([len(layer.bias) for layer in layers])
+                                                 for x in (weight, bias)), strict=True):
+            layer.weight.copy_(part.view_as(layer.weight))
+            layer.bias.copy_(offset)
+        if self.draws:
+            self._add_moments(class_moments(own, len(channels), head.channels))
+        return dict(steps=found.iterations.max().item(), loss=found.loss.sum().item(),
+                    gradient_norm=found.gradient_norm.max().item())
+
+    def _add_moments(self, moments: Tensor) -> None:
+        """Add those of the columns [background, the task's classes, (unknown)]: background grows, classes follow."""
+        own = moments[:1 + self.decode_head.num_seen - self.decode_head.num_old]
+        if self._moments is not None:
+            own = torch.cat([self._moments[:1] + own[:1], self._moments[1:], own[1:]])
+        self._moments = own
+
+    def finish_task(self, loader: DataLoader) -> dict[str, Tensor]:
+        """With ``draws``, count, mean and covariance of the cells of background and of every class so far."""
+        if not self.draws:
+            return super().finish_task(loader)
+        if self.task == 0:
+            names = ['background', self.decode_head.new_name]
+            with evaluating(self):
+                self._add_moments(class_moments(
+                    TaskImages(self, loader).cells(names), 1 + self.decode_head.num_seen, self.decode_head.channels))
+        return dict(moments=self._moments)

@@ -21,7 +21,9 @@ from ..scenario import IGNORE, UNKNOWN
 from .dropout import BatchDropout2d
 from .losses import IGNORED, channel_table, lookup
 
-CLASSIFIERS = ('linear', 'conv')
+CLASSIFIERS = ('linear', 'conv', 'hybrid')
+BASE = 'base'
+"""Name of the base task's filters beside hybrid classifiers."""
 
 
 class IncrementalHead(BaseDecodeHead):
@@ -35,13 +37,14 @@ class IncrementalHead(BaseDecodeHead):
         classes_per_task: number of classes of each task so far; the last is the task being learned.
         unknown: whether there is an unknown channel; without it unknown pixels are background.
         classifier: 'linear', one 1x1 filter per class (the paper); 'conv', a 3x3 convolution, normalisation and ReLU
-            per task before them (the authors' code).
+            per task before them (the authors' code); 'hybrid', in task 0 as 'linear', later a 1x1 filter per class and
+            for background on the features and on the softmax of the base task's filters, which stay (``Analytic``).
         dropout_ratio: share of feature channels dropped in training, before the classifiers.
         loss_decode: ``SigmoidBCELoss`` (the paper, the default), ``SoftmaxCELoss``, or any of mmseg's losses.
         head: the arguments of mmseg's head, such as ``in_channels`` and ``channels``.
 
     Raises:
-        InputError: ``classifier`` is none of the two.
+        InputError: ``classifier`` is none of the three.
     """
 
     def __init__(self,
@@ -57,6 +60,10 @@ class IncrementalHead(BaseDecodeHead):
         self.num_seen = sum(classes_per_task)
         self.num_old = sum(classes_per_task[:-1])
         self.task = len(classes_per_task) - 1
+        self.classifier = classifier
+        # In later tasks the base task's opinion on what is unknown is one input more, and no class.
+        opinion = 1 + classes_per_task[0] + unknown if classifier == 'hybrid' and self.task > 0 else 0
+        unknown = unknown and not opinion
         # mmseg's own init_cfg is about the classifier that is taken out.
         super().__init__(**{'init_cfg': None, **head}, num_classes=self.num_seen + 1 + unknown,
                          dropout_ratio=dropout_ratio, loss_decode=loss_decode or dict(type='SigmoidBCELoss'),
@@ -67,7 +74,10 @@ class IncrementalHead(BaseDecodeHead):
         widths = {'background': 1, **{task_name(t): n for t, n in enumerate(classes_per_task)}}
         if unknown:
             widths['unknown'] = 1
-        self.classifiers = nn.ModuleDict({name: self._classifier(classifier, n) for name, n in widths.items()})
+        inputs = self.channels + opinion
+        self.classifiers = nn.ModuleDict({name: self._classifier(inputs, n) for name, n in widths.items()})
+        if opinion:
+            self.classifiers[BASE] = self._classifier(self.channels, opinion)
         starts = [0, *accumulate(widths.values())]
         self._channels = {name: range(a, b) for name, a, b in zip(widths, starts, starts[1:], strict=False)}
         self._channel_tables: dict[tuple[int, ...], Tensor] = {}
@@ -76,12 +86,12 @@ class IncrementalHead(BaseDecodeHead):
         self._label_table[UNKNOWN] = self.num_seen + 1 if unknown else 0
         self._label_table[IGNORE] = IGNORED
 
-    def _classifier(self, kind: str, num_classes: int) -> nn.Sequential:
+    def _classifier(self, inputs: int, num_classes: int) -> nn.Sequential:
         """Build one classifier; its last layer is the 1x1 convolution with a filter per class."""
-        own = [] if kind == 'linear' else [
+        own = [] if self.classifier != 'conv' else [
             ConvModule(self.channels, self.channels, 3, padding=1, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
         ]
-        return nn.Sequential(*own, nn.Conv2d(self.channels, num_classes, 1))
+        return nn.Sequential(*own, nn.Conv2d(inputs, num_classes, 1))
 
     def init_weights(self) -> None:
         """Initialise the classifiers (:meth:`init_classifiers`); the head's own layers start as mmseg's do."""
@@ -162,6 +172,9 @@ class IncrementalHead(BaseDecodeHead):
             float (B, C, h, w).
         """
         kept = [self.classifiers[name] for name in self.names if names is None or name in names]
+        if BASE in self.classifiers:
+            opinion = classify([self.classifiers[BASE]], features).softmax(1)
+            features = torch.cat([features, opinion], dim=1)
         return classify(kept, features)
 
     def to_channels(self, labels: Tensor) -> Tensor:
@@ -207,7 +220,7 @@ class IncrementalHead(BaseDecodeHead):
         if self.sampler is not None or not hasattr(self.loss_decode, 'grid_sum'):
             return self._mmseg_loss(self.classify(features).float(), target)
         logits = self.classify(features, names).float()
-        target = self._channels_among(target, names)
+        target = self.channels_among(target, names)
         valid = (target != IGNORED).sum()
         all_reduce(valid)
         total = self.loss_decode.grid_sum(logits, target, self.align_corners)
@@ -218,7 +231,7 @@ class IncrementalHead(BaseDecodeHead):
         labels = target.masked_fill(target < 0, self.ignore_index).unsqueeze(1)
         return self.loss_by_feat(logits, [SegDataSample(gt_sem_seg=PixelData(data=label)) for label in labels])
 
-    def _channels_among(self, target: Tensor, names: Sequence[str]) -> Tensor:
+    def channels_among(self, target: Tensor, names: Sequence[str]) -> Tensor:
         """Turn a target (B, H, W) over all channels into one over those of the named classifiers."""
         kept = self.channels_of(names)
         if len(kept) == self.out_channels:

@@ -1,5 +1,6 @@
 """What all methods share: a segmentor that starts from the old task, freezes parts of itself, and predicts labels."""
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from mmengine.structures import PixelData
@@ -46,11 +47,15 @@ class IncrementalSegmentor(EncoderDecoder):
         freeze_backbone: whether the backbone keeps its (pretrained) weights in every task, the first included.
 
     Raises:
-        InputError: ``merge_unknown`` is none of the two, ``test_cfg`` is no such dict, a head is no incremental one, or
-            an auxiliary head has other channels than the decode head.
+        InputError: ``merge_unknown`` is none of the two, ``test_cfg`` is no such dict, a head is no incremental one or
+            has classifiers that the method cannot learn, or an auxiliary head has other channels than the decode head.
     """
 
     decode_head: IncrementalHead
+    classifier_kinds: tuple[str, ...] = ('linear', 'conv')
+    """Classifiers of the decode head that the method can learn."""
+    solves = False
+    """Whether the method solves all tasks but the first instead of training them."""
 
     def __init__(self,
                  backbone: dict,
@@ -75,6 +80,9 @@ class IncrementalSegmentor(EncoderDecoder):
             if head.names != self.decode_head.names:
                 raise InputError('model.decode_head and model.auxiliary_head learn from the same targets, but one has '
                                  'an unknown channel and the other has none; give both the same value of unknown')
+        if self.decode_head.classifier not in self.classifier_kinds:
+            raise InputError(f'model.decode_head.classifier is {self.decode_head.classifier!r}, which '
+                             f'{type(self).__name__} cannot learn; choose one of {", ".join(self.classifier_kinds)}')
         self.merge_unknown = merge_unknown
         self.freeze_backbone = freeze_backbone
         self.old_model: OldModel | None = None
@@ -145,6 +153,31 @@ class IncrementalSegmentor(EncoderDecoder):
 
     def before_step(self) -> None:
         """Read or change the gradients of a batch, after the backward pass and before the update."""
+
+    def check_loop(self, solver: bool) -> None:
+        """Refuse a task of this network that is trained or solved, where it can only be the other.
+
+        Args:
+            solver: whether the config has a solver for the task.
+
+        Raises:
+            InputError: it cannot be.
+        """
+        if solver:
+            raise InputError(f'incremental.solver is set, but {type(self).__name__} has no solver, only training; '
+                             'remove it')
+
+    def solve(self, images: Any, solver: Any) -> dict[str, Any]:
+        """Learn the task by a solution instead of training, where the config has a solver or :attr:`solves` says so.
+
+        Args:
+            images: the task's images as :class:`~ssul_mmseg.solver.task_cells.TaskImages`, which make its cells.
+            solver: the config's solver, a :class:`~ssul_mmseg.solver.newton.Newton`, or None.
+
+        Returns:
+            What to log of the solution.
+        """
+        raise NotImplementedError
 
     def task_state(self) -> dict[str, Tensor]:
         """What the method has gathered in this task beside the weights; checkpoints hold it."""

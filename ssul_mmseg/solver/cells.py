@@ -1,6 +1,7 @@
 """Cells of the feature grid and the labels that the pixels around them show."""
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from mmengine.dist import all_reduce
@@ -27,6 +28,48 @@ class Cells:
     features: Tensor
     targets: Tensor
     weights: Tensor
+
+
+class Joined:
+    """Blocks of cells one after the other, as often as they are asked for.
+
+    Args:
+        parts: iterables of cells, each with the factor that its weights are multiplied by.
+    """
+
+    def __init__(self, *parts: tuple[Iterable[Cells], float]) -> None:
+        self.parts = parts
+
+    def __iter__(self) -> Iterator[Cells]:
+        return chain.from_iterable(map(_scaled, *zip(*self.parts, strict=True)))
+
+
+def _scaled(blocks: Iterable[Cells], factor: float) -> Iterator[Cells]:
+    """Blocks of cells with their weights multiplied."""
+    return (replace(cells, weights=cells.weights * factor) for cells in blocks)
+
+
+class Columns:
+    """Blocks of cells with some of their targets' columns.
+
+    Args:
+        blocks: the cells.
+        columns: the columns kept.
+    """
+
+    def __init__(self, blocks: Iterable[Cells], columns: Sequence[int]) -> None:
+        self.blocks, self.columns = blocks, list(columns)
+
+    def __iter__(self) -> Iterator[Cells]:
+        return (replace(cells, targets=cells.targets[:, self.columns]) for cells in self.blocks)
+
+
+def pixels(blocks: Iterable[Cells], columns: int) -> Tensor:
+    """Pixels of each column of the targets, float64 (columns,), in units of a cell's, over all processes."""
+    counts = torch.zeros(columns, dtype=torch.double)
+    for cells in blocks:
+        counts += (cells.weights @ cells.targets).double().cpu()
+    return reduced(counts)[0]
 
 
 def soft_targets(target: Tensor, num_channels: int, size: tuple[int, int],

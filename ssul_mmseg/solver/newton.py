@@ -1,9 +1,11 @@
 """Newton's method on the binary cross-entropy of a few filters over the cells of a frozen trunk's features."""
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from mmseg.registry import TASK_UTILS
 from torch import Tensor
 
 from ..errors import InputError
@@ -16,6 +18,37 @@ STEPS = (1.0, 0.5, 0.25, 0.125, 0.0625, 1 / 64, 1 / 256, 1 / 4096)
 # A step that promises less than this share of the loss is below the rounding of a line search, and in the region
 # where Newton's full steps converge quadratically.
 ROUNDING = 1e-6
+
+
+@TASK_UTILS.register_module()
+@dataclass(frozen=True)
+class Newton:
+    """Options of :func:`solve` for a task, ``incremental.solver`` of a config.
+
+    Args:
+        decay: see :func:`solve`; its cells are those of one view.
+        tolerance: see :func:`solve`.
+        max_iterations: Newton steps, at most.
+        views: augmentations of each image.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+
+    decay: float = 1.0
+    tolerance: float = 1e-6
+    max_iterations: int = 50
+    views: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ('decay', 'tolerance'):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 < value < math.inf:
+                raise InputError(f'incremental.solver.{name} is {value!r}; it is a positive number')
+        for name in ('max_iterations', 'views'):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise InputError(f'incremental.solver.{name} is {value!r}; it is a whole number of at least 1')
 
 
 @dataclass(frozen=True)

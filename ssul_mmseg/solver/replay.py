@@ -1,12 +1,11 @@
 """What later tasks have of the cells of earlier ones: draws from each class's mean and covariance, and exemplars."""
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .cells import NOT_FINITE, Cells, in_chunks, reduced
+from .cells import NOT_FINITE, Cells, Joined, in_chunks, reduced
 
 
 def class_moments(blocks: Iterable[Cells], num_channels: int, width: int) -> Tensor:
@@ -72,15 +71,15 @@ def drawn_cells(moments: Mapping[int, Tensor], learning: Sequence[int], total: i
     return Cells(torch.cat(features), torch.cat(targets).to(device), torch.cat(weights))
 
 
-def half_and_half(current: Sequence[Cells], exemplars: Sequence[Cells]) -> list[Cells]:
+def half_and_half(current: Iterable[Cells], exemplars: Iterable[Cells]) -> Joined:
     """The cells of a task and of its exemplars, which weigh together as much as the task's own (SSUL, Algorithm 1).
 
     A batch of SSUL-M holds as many exemplars as images of the task, so over an epoch both halves have one share of
     the loss, whatever their numbers.
 
     Args:
-        current: the task's cells of this process.
-        exemplars: the exemplars' cells of this process.
+        current: the task's cells of this process; passed over once here.
+        exemplars: the exemplars' cells of this process; likewise.
 
     Raises:
         InputError: no pixel of any exemplar is valid.
@@ -88,10 +87,10 @@ def half_and_half(current: Sequence[Cells], exemplars: Sequence[Cells]) -> list[
     own, other = reduced(_weight(current), _weight(exemplars))
     if not other > 0:
         raise InputError('the exemplars show no valid pixel; check the masks that the memory\'s manifest names')
-    return [*current, *(replace(cells, weights=cells.weights * (own / other).item()) for cells in exemplars)]
+    return Joined((current, 1.0), (exemplars, (own / other).item()))
 
 
-def _weight(blocks: Sequence[Cells]) -> Tensor:
+def _weight(blocks: Iterable[Cells]) -> Tensor:
     """Sum of all weights, float64 ()."""
     return sum((cells.weights.sum(dtype=torch.double).cpu() for cells in blocks), torch.zeros((), dtype=torch.double))
 

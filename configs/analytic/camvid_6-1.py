@@ -1,0 +1,3 @@
+_base_ = '../ssul/camvid_6-1.py'
+method = 'analytic'
+model = dict(type='Analytic')
