@@ -67,7 +67,8 @@ def test_maps_of_a_frozen_backbone_teach_neck_and_head_what_images_teach(tree, t
     """With as many views as epochs, as above; the old model sees the maps through its own neck."""
     options = {
         'scenario.name': '19-1', 'model.freeze': False, 'model.freeze_backbone': True, 'model.tau': .01,
-        'model.neck': dict(type='FPN', in_channels=[32], out_channels=8, num_outs=1), 'model.decode_head.in_channels': 8,
+        'model.neck': dict(type='FPN', in_channels=[32], out_channels=8, num_outs=1),
+        'model.decode_head.in_channels': 8,
         'incremental': dict(train_cfg=dict(max_epochs=6), optim_wrapper=dict(optimizer=dict(lr=.1)))}
     weights = {}
     for name, cache in (('plain', None), ('kept', dict(views=1000, dtype='float32'))):
