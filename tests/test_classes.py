@@ -7,6 +7,7 @@ from mmseg.registry import DATASETS
 from tiny import ROOT, tiny_options, voc_tree
 
 from ssul_mmseg.datasets.classes import class_colours, class_ids, class_names
+from ssul_mmseg.engine.run import Run
 from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
@@ -127,7 +128,7 @@ def test_a_palette_comes_through_in_the_order_of_learning(config):
     assert class_colours(metainfo, 'Mine') == [[1, 1, 1], [2, 2, 2], [3, 3, 3], [4, 4, 4], [255, 0, 5]]
     assert class_colours(dict(classes=FIVE[1:], palette=palette[1:]), 'Mine') == class_colours(metainfo, 'Mine')
     cfg = config(FIVE, palette=[[i] * 3 for i in range(6)], **{'scenario.order': [3, 1, 2, 5, 4]})
-    metainfo = DATASETS.build(task_config(cfg, 0).train_dataloader.dataset).metainfo
+    metainfo = Run(cfg).test_data(task_config(cfg, 0)).metainfo
     assert metainfo['palette'] == [[i] * 3 for i in (0, 3, 1, 2, 5, 4)]
     assert metainfo['classes'] == ('background', 'c', 'a', 'b', 'e', 'd')
 

@@ -131,6 +131,28 @@ def test_images_pass_the_trunk_once(tree, base, tmp_path, monkeypatch):
     assert sum(passed) <= 4 + 10 + 2 + 40
 
 
+def test_a_backbone_frozen_from_the_start_sees_a_view_once_and_the_head_learns_as_without_a_cache(tree, tmp_path,
+                                                                                              monkeypatch):
+    passed = []
+    maps = IncrementalSegmentor.backbone_maps
+    monkeypatch.setattr(IncrementalSegmentor, 'backbone_maps', lambda self, x: (
+        passed.append(len(x)) if self.training else None, maps(self, x))[1])
+    options = {**OPTIONS, 'train_cfg.max_epochs': 4, 'model.freeze_backbone': True}
+    states = []
+    for name, cache in (('kept', dict(views=2)), ('once', dict(views=1000, dtype='float32')), ('plain', None)):
+        passed.clear()
+        run_scenario(tiny_config(tree, tmp_path / name, **options, feature_cache=cache), range(1))
+        states.append(load_state(tmp_path / f'{name}/task_0/weights.pth')['state_dict'])
+        # Four epochs of 40 images; with two views an epoch's uncached images are filled up to groups of four.
+        assert sum(passed) == 80 if name == 'kept' else sum(passed) == 160
+    kept, once, plain = states
+    for key, value in plain.items():
+        torch.testing.assert_close(once[key], value, rtol=1e-4, atol=1e-5)
+    moved = {key for key, value in plain.items() if key.endswith('weight') and not torch.equal(kept[key], value)}
+    assert moved and not any(key.startswith('backbone.') for key in moved)
+    assert any('aspp_modules' in key for key in moved)
+
+
 def test_test_images_pass_the_trunk_once_in_all_tasks(tree, base, tmp_path, monkeypatch):
     passed = []
     maps = IncrementalSegmentor.backbone_maps

@@ -13,6 +13,9 @@ from ssul_mmseg.errors import InputError
 from ssul_mmseg.work_dir.weights import load_state
 
 TWO_TASKS = {'scenario.name': '19-1'}
+# Of every method, and of every way to run it, there is one for VOC 15-1.
+METHODS = sorted(str(path.relative_to(ROOT / 'configs').with_suffix('')) for name in ('voc_15-1', 'voc_15-1_m')
+                 for path in (ROOT / 'configs').glob(f'*/{name}.py'))
 
 
 @pytest.fixture(scope='module')
@@ -24,7 +27,13 @@ def weights(work_dir, task):
     return load_state(work_dir / f'task_{task}/weights.pth')['state_dict']
 
 
-@pytest.mark.parametrize('config', ['ssul/voc_15-1', 'ssul/voc_15-1_m', 'fine_tuning/voc_15-1', 'joint/voc_15-1'])
+def test_methods_are_found():
+    assert {'ssul/voc_15-1', 'ssul/voc_15-1_m', 'fine_tuning/voc_15-1', 'joint/voc_15-1'} < set(METHODS)
+    folders = {path.name for path in (ROOT / 'configs').iterdir()}
+    assert {path.stem for path in (ROOT / 'ssul_mmseg/methods').glob('[a-z]*.py')} <= folders
+
+
+@pytest.mark.parametrize('config', METHODS)
 def test_every_method_runs_to_its_table(tree, tmp_path, config):
     options = TWO_TASKS | ({'memory.size': 25} if config.endswith('_m') else {})
     cfg = tiny_config(tree, tmp_path, f'configs/{config}.py', **options)
@@ -35,7 +44,7 @@ def test_every_method_runs_to_its_table(tree, tmp_path, config):
     assert set(document['final']) == {'base', 'new', 'all'} and document['final']['new'] is not None
     assert len(tasks[-1]['IoU']) == 21 and 0 <= document['final']['all'] <= 100
     assert '19-1' in (tmp_path / 'results.md').read_text()
-    if config == 'ssul/voc_15-1_m':
+    if config.endswith('_m'):
         manifest = json.loads((tmp_path / 'task_0/memory.json').read_text())
         assert len(manifest['exemplars']) == 25 and tasks[1]['memory'] == 25
     if config.startswith('ssul'):

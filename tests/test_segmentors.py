@@ -139,20 +139,6 @@ def test_kept_features_of_a_frozen_trunk_lose_what_images_lose():
     assert model(kept, finished, mode='kept') == expected
 
 
-def test_a_frozen_pretrained_backbone_in_task_0_is_shared_by_the_old_model():
-    old = tiny_model([3], 'SSUL', freeze_backbone=True)
-    assert old.frozen_prefix == 'backbone' and not old.train().backbone.training
-    model = started(tiny_model([3, 1], 'SSUL', freeze=False, freeze_backbone=True), old)
-    inputs, labels = torch.randn(2, 3, 32, 32), torch.zeros(2, 32, 32, dtype=torch.uint8)
-    assert model.old_model._network.backbone is model.backbone
-    batch = model.batch_of(inputs, labels)
-    with torch.no_grad():
-        expected = old.eval().decode_head(old.extract_feat(inputs))
-        torch.testing.assert_close(model.old_model.logits(batch), expected)
-        batch.inputs = None  # as it comes from the cache
-        torch.testing.assert_close(model.old_model.logits(batch), expected)
-
-
 @pytest.mark.parametrize('merge_unknown', ['labels', 'scores'])
 @pytest.mark.parametrize('unknown', [True, False])
 @pytest.mark.parametrize('padded, original', [('img_padding_size', (48, 56)), ('padding_size', (48, 56)),

@@ -220,21 +220,6 @@ def test_weight_transfer_reaches_the_first_iteration_of_a_run(tmp_path, source, 
     check_transfer({key.removeprefix(prefix): value for key, value in old.items()}, KeepStart.kept, source)
 
 
-def test_without_freezing_the_old_model_is_a_second_network():
-    old = tiny_model([3])
-    model = started(tiny_model([3, 1], freeze=False), old)
-    assert all(p.requires_grad for p in model.parameters())
-    assert not any('old' in name for name in [*model.state_dict(), *(n for n, _ in model.named_parameters())])
-    inputs, labels = batch(3, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=.5)
-    model.loss(inputs, samples_of(labels))['loss_bce'].backward()
-    optimizer.step()
-    with torch.no_grad():
-        expected = old.eval().decode_head(old.extract_feat(inputs))
-        found = model.old_model.logits(model.batch_of(inputs, labels))
-    torch.testing.assert_close(found, expected)
-
-
 def test_softmax_needs_all_channels():
     head = dict(loss_decode=dict(type='SoftmaxCELoss'))
     model = started(tiny_model([3, 1], head=head), tiny_model([3], head=head))

@@ -86,9 +86,10 @@ def test_a_run_that_started_elsewhere_is_resumed_with_or_without_saying_so(tree,
 
 
 @pytest.mark.parametrize('start_from, tasks, words', [
-    ('nowhere', None, 'there is no learned task in'), ('run', range(3, 4), 'task'), ('run', range(1), 'task 0 starts')])
-def test_what_is_not_learned_cannot_be_started_from(tree, without_memory, tmp_path, start_from, tasks, words):
-    source = without_memory.parent / start_from
+    ('nowhere', None, 'there is no learned task in'), ('whole', None, 'has learned all 3 tasks'),
+    ('run', range(3, 4), 'task'), ('run', range(1), 'task 0 starts')])
+def test_what_is_not_learned_cannot_be_started_from(tree, without_memory, other, tmp_path, start_from, tasks, words):
+    source = other if start_from == 'whole' else without_memory.parent / start_from
     with pytest.raises(InputError, match=words):
         run_scenario(tiny_config(tree, tmp_path / 'run', CONFIG, **OPTIONS), tasks, start_from=source)
     assert not list((tmp_path / 'run').glob('task_*/*.pth'))

@@ -112,6 +112,8 @@ def _set_data(cfg: Config, work_dir: str, task: int) -> None:
         loader.sampler = dict(type='DefaultSampler', shuffle=False)
         # Workers that outlive an epoch need to exist.
         loader.persistent_workers = loader.num_workers > 0 and loader.get('persistent_workers', False)
+    # Training has workers of its own for the whole task; those of a pass before it end with the pass.
+    train.persistent_workers = False
 
 
 def _set_transform(cfg: Config, transform: dict) -> None:

@@ -22,7 +22,8 @@ class WeightsHook(Hook):
     def after_train(self, runner: TaskRunner) -> None:
         """Let the method finish its task, and save."""
         run, model, dataset = runner.scenario_run, unwrap(runner.model), runner.train_dataloader.dataset
-        state = {'state_dict': model.state_dict(), 'method_state': model.finish_task(runner.train_dataloader)}
+        method_state = model.finish_task(runner.train_dataloader)  # may still change the weights
+        state = {'state_dict': model.state_dict(), 'method_state': method_state}
         refuse_not_finite(state, runner, runner.iter)
         if is_main_process():
             seen = run.scenario.seen(runner.task)

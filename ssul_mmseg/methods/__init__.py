@@ -1,5 +1,11 @@
 """One file per method; none imports another."""
+from .ewc import EWC
 from .fine_tuning import FineTuning
+from .ilt import ILT
+from .lwf import LwF
+from .lwf_mc import LwFMC
+from .mib import MiB
+from .plop import PLOP
 from .ssul import SSUL
 
-__all__ = ['SSUL', 'FineTuning']
+__all__ = ['EWC', 'ILT', 'PLOP', 'SSUL', 'FineTuning', 'LwF', 'LwFMC', 'MiB']

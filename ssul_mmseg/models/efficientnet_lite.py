@@ -18,6 +18,8 @@ ARCHS = ('lite0', 'lite1', 'lite2')
 SCHEME = 'efficientnet-lite://'
 STRIDES = (8, 16, 32)
 NUM_STAGES = 8
+PYRAMID = (1, 2, 4, 6)
+"""The last stages of strides 4, 8, 16 and 32 of the original."""
 HEAD = NUM_STAGES - 1
 """The convolution behind the blocks, which counts as the last stage."""
 
@@ -78,6 +80,7 @@ class EfficientNetLite(BaseModule):
         self._blocks = whole._blocks[:ends[min(indices[-1], HEAD - 1)] + 1]
         if HEAD in indices:
             self._conv_head, self._bn1 = whole._conv_head, whole._bn1
+        self._ends = ends
         self._stage_of = {block: stage for stage, block in enumerate(ends) if stage in indices}
         _pad_and_dilate(self, output_stride)
         _set_norm(self, norm_cfg or dict(type='BN'))
@@ -93,6 +96,10 @@ class EfficientNetLite(BaseModule):
         if HEAD in self.out_indices:
             outputs.append(self._swish(self._bn1(self._conv_head(x))))
         return tuple(outputs)
+
+    def pyramid_ends(self) -> list[int]:
+        """Indices of the last blocks before the original's strides grow beyond 4, 8 and 16, and of the very last."""
+        return [self._ends[stage] for stage in PYRAMID if self._ends[stage] < len(self._blocks)]
 
     def init_weights(self) -> None:
         """Load the weights that ``init_cfg`` names, whole or not at all; without it they stay as PyTorch drew them.

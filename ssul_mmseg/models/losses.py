@@ -91,6 +91,19 @@ def upsampled_sigmoid_bce(logits: Tensor, target: Tensor, align_corners: bool = 
         return _UpsampledSigmoidBCE.apply(logits, target, align_corners)
 
 
+def pixel_ce(logits: Tensor, target: Tensor) -> Tensor:
+    """Softmax cross-entropy of every pixel, 0 where the target is ignored.
+
+    Args:
+        logits: float (B, C, H, W), over all channels.
+        target: int64 (B, H, W), a channel 0..C-1 or :data:`IGNORED`.
+
+    Returns:
+        float (B, H, W), nats.
+    """
+    return F.cross_entropy(logits, target, ignore_index=IGNORED, reduction='none')
+
+
 def softmax_ce(logits: Tensor, target: Tensor) -> Tensor:
     r"""Softmax cross-entropy summed over valid pixels: :math:`\sum_i -\log \mathrm{softmax}(s_i)_{y_i}`.
 

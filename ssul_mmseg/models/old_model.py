@@ -40,6 +40,11 @@ class OldModel:
                 # A shared backbone is frozen already.
                 parameter.requires_grad_(False)
 
+    @property
+    def network(self) -> 'IncrementalSegmentor | None':
+        """The second network; None where the trunk is frozen."""
+        return self._network
+
     @torch.no_grad()
     def outputs(self, batch: 'Batch') -> tuple[tuple[Tensor, ...], Tensor]:
         """Maps of the backbone (or neck) and features (B, channels, h, w) of the old network; the batch's where shared.

@@ -26,19 +26,21 @@ class Batch:
 
     Args:
         labels: uint8 or int64 (B, H, W), augmented labels.
-        features: float (B, channels, h, w), what the classifiers see.
+        features: float (B, channels, h, w), what the classifiers see; empty until the network has run.
         inputs: float (B, 3, H, W), normalised images; None where they come from the feature cache.
         prefix: maps of the backbone; () where features come from the feature cache.
         maps: maps that the head sees, of the backbone or the neck; () likewise.
         targets: int64 (B, H, W), channels of the head or ``losses.IGNORED``; what ``targets`` returned.
+        old: what ``ask_old_model`` returned.
     """
 
     labels: Tensor
-    features: Tensor
+    features: Tensor = field(default_factory=lambda: torch.empty(0))
     inputs: Tensor | None = None
     prefix: tuple[Tensor, ...] = ()
     maps: tuple[Tensor, ...] = ()
     targets: Tensor | None = None
+    old: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,9 @@ class IncrementalSegmentor(EncoderDecoder):
     """An encoder-decoder that learns the classes of one task; a method is a subclass.
 
     A method overrides some of these, which the engine calls in this order (docs/add_a_method.md):
-    :meth:`frozen_modules`, :meth:`start_task`, :meth:`before_training`, :meth:`targets`, :meth:`losses`,
-    :meth:`before_step`, :meth:`task_state`, :meth:`finish_task`, and :attr:`trunk_fixed` beside them. The *trunk* is
-    everything below the classifiers: backbone, neck, and the head's own layers.
+    :meth:`frozen_modules`, :meth:`start_task`, :meth:`before_training`, :meth:`ask_old_model`, :meth:`targets`,
+    :meth:`losses`, :meth:`before_step`, :meth:`task_state`, :meth:`finish_task`, and :attr:`trunk_fixed` beside them.
+    The *trunk* is everything below the classifiers: backbone, neck, and the head's own layers.
 
     Args:
         backbone: any mmseg backbone.
@@ -147,6 +149,17 @@ class IncrementalSegmentor(EncoderDecoder):
     def before_training(self, loader: DataLoader) -> None:
         """Prepare with the training data at hand, after the weights are there and before the first batch."""
 
+    def ask_old_model(self, batch: Batch) -> dict[str, Tensor]:
+        """What the old network says of a batch, kept in ``batch.old``.
+
+        Called where the trunk learns, without gradients, and before anything that learns runs: so the activations of
+        the two networks are never in memory together. Give back little, such as logits on the grid of the features.
+
+        Args:
+            batch: with labels, and with images, or with the backbone's maps where it is frozen; without features.
+        """
+        return {}
+
     def targets(self, batch: Batch) -> Tensor:
         """Training targets of a batch.
 
@@ -158,7 +171,7 @@ class IncrementalSegmentor(EncoderDecoder):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Losses of a batch with its targets; values whose key contains 'loss' are added up and minimised."""
         losses = self.decode_head.pixel_loss(batch.features, batch.targets, self.learning_classifiers())
-        return {**losses, **self._auxiliary_losses(batch)}
+        return {**losses, **self.auxiliary_losses(batch)}
 
     def before_step(self) -> None:
         """Read or change the gradients of a batch, after the backward pass and before the update."""
@@ -193,7 +206,17 @@ class IncrementalSegmentor(EncoderDecoder):
         """Names of the classifiers whose channels the loss covers."""
         return self.decode_head.names
 
-    def _auxiliary_losses(self, batch: Batch) -> dict[str, Tensor]:
+    def logits(self, batch: Batch) -> Tensor:
+        """Logits of all channels float32 (B, C, h, w), on the grid of the features, with dropout in training."""
+        head = self.decode_head
+        return head.classify(batch.features if head.dropout is None else head.dropout(batch.features)).float()
+
+    def at_label_size(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Logits (B, C, h, w), bilinearly upsampled to the size of a batch's labels: float32 (B, C, H, W)."""
+        size = (batch.labels.shape[1], batch.labels.shape[2])
+        return upsample(logits.float(), size, self.decode_head.align_corners)
+
+    def auxiliary_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Losses of the auxiliary heads; they are for a trunk that learns."""
         if self.trunk_frozen:
             return {}
@@ -281,9 +304,24 @@ class IncrementalSegmentor(EncoderDecoder):
 
     def batch_of(self, inputs: Tensor, labels: Tensor) -> Batch:
         """A batch of images (B, 3, H, W) and their labels (B, H, W), with maps and features."""
-        prefix = self.backbone_maps(inputs)
-        maps = self.after_backbone(prefix)
-        return Batch(labels, self.head_features(maps), inputs, prefix, maps)
+        batch = Batch(labels, inputs=inputs)
+        if self.frozen_prefix is None:
+            self._ask_old_model(batch)
+        batch.prefix = self.backbone_maps(inputs)
+        return self._run_on_prefix(batch)
+
+    def _run_on_prefix(self, batch: Batch) -> Batch:
+        """Run what follows the backbone, whose maps the batch has."""
+        if self.frozen_prefix == 'backbone':
+            self._ask_old_model(batch)
+        batch.maps = self.after_backbone(batch.prefix)
+        batch.features = self.head_features(batch.maps)
+        return batch
+
+    @torch.no_grad()
+    def _ask_old_model(self, batch: Batch) -> None:
+        """Let the old network run where it is one of its own, before anything of the new one that learns."""
+        batch.old = self.ask_old_model(batch)
 
     def loss(self, inputs: Tensor, data_samples: Sequence[SegDataSample]) -> dict[str, Tensor]:
         """Loss of a batch: images (B, 3, H, W) and their samples with ``gt_sem_seg``."""
@@ -330,9 +368,8 @@ class IncrementalSegmentor(EncoderDecoder):
         if self.trunk_frozen:
             features, = kept
             return self.losses(Batch(labels, features, targets=self.decode_head.to_channels(labels)))
-        maps = self.after_backbone(kept)
-        batch = Batch(labels, self.head_features(maps), prefix=tuple(kept), maps=maps)
-        batch.targets = self.targets(batch)
+        batch = Batch(labels, prefix=tuple(kept))
+        batch.targets = self.targets(self._run_on_prefix(batch))
         return self.losses(batch)
 
     # Features become labels.
