@@ -5,15 +5,20 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 import torch.multiprocessing
+from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
-from tiny import ROOT, held, samples_of, started, tiny_model, tiny_options, voc_tree
+from mmseg.registry import HOOKS
+from tiny import ROOT, held, samples_of, started, tiny_config, tiny_model, tiny_options, voc_tree
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
 from ssul_mmseg.engine.launch import leave_processes
+from ssul_mmseg.engine.processes import unwrap
+from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.work_dir.weights import load_state
 
 
@@ -148,6 +153,43 @@ def test_only_what_learns_is_reduced_over_processes(tmp_path):
     reduced, learning, everything = queue.get()
     # Background, unknown and two classes: four 1x1 filters of eight channels and their biases, four bytes each.
     assert reduced == learning == 4 * 4 * (8 + 1) < everything / 100
+
+
+@HOOKS.register_module()
+class NoteFilters(Hook):
+    """Notes the filters of task 1 as its first iteration finds them, and what its process keeps of it."""
+
+    filters, kept = None, frozenset()
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.task == 1 and runner.iter == 0:
+            filters = unwrap(runner.model).decode_head.classifiers['task_1'][-1].weight
+            NoteFilters.filters = filters.detach().flatten().tolist()
+        if runner.task == 1:
+            NoteFilters.kept |= frozenset(runner.train_loop.cache._entries)
+
+
+def put_what_a_process_has(rank, folder, queue):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    cfg = tiny_config(Path(folder, 'voc'), Path(folder, 'run'), 'configs/ssul/voc_15-1_m.py', **{
+        'scenario.name': '15-5', 'memory.size': 10, 'train_cfg.max_epochs': 1, 'feature_cache': dict(views=1),
+        'model.weight_transfer': 'random', 'randomness.diff_rank_seed': True,
+        'incremental': dict(train_cfg=dict(max_epochs=4))})
+    cfg.custom_hooks = [dict(type='NoteFilters')]
+    run_scenario(cfg)
+    queue.put((NoteFilters.filters, sorted(position for position, _ in NoteFilters.kept)))
+    leave_processes()
+
+
+def test_processes_start_from_the_same_new_filters_and_keep_each_image_once(tmp_path):
+    """New filters are drawn by each process, with a seed of its own if the config says so."""
+    voc_tree(tmp_path / 'voc', 24)
+    queue = torch.multiprocessing.get_context('spawn').SimpleQueue()
+    torch.multiprocessing.spawn(put_what_a_process_has, (str(tmp_path), queue), nprocs=2)
+    (filters, kept), (others, kept_there) = queue.get(), queue.get()
+    assert filters == others and any(filters)
+    assert len(kept) > 4 < len(kept_there) and not set(kept) & set(kept_there)
 
 
 def test_an_error_of_one_process_ends_all_with_its_sentence(tree, tmp_path):
