@@ -24,6 +24,13 @@ class Images(torch.utils.data.Dataset):
         return 7
 
 
+def network():
+    """A network that takes images of their size."""
+    model = tiny_model([3]).eval()
+    model.data_preprocessor.size = (24, 24)
+    return model
+
+
 def collated(batch):
     return {key: [sample[key] for sample in batch] for key in batch[0]}
 
@@ -47,7 +54,7 @@ def test_every_view_of_every_image_is_one_process_s(world):
 
 
 def test_features_and_targets_do_not_depend_on_the_group():
-    model, loader = tiny_model([3]).eval(), loader_of()
+    model, loader = network(), loader_of()
     groups = own_groups(loader, range(7))
     assert [len(group) for group in groups] == [3, 3, 1]
     batches = list(pass_over(model, loader, groups))
