@@ -25,12 +25,13 @@ class WeightsHook(Hook):
         method_state = model.finish_task(runner.train_dataloader)  # may still change the weights
         state = {'state_dict': model.state_dict(), 'method_state': method_state}
         refuse_not_finite(state, runner, runner.iter)
+        origin = origin_of(runner)  # all processes take part in it
         if is_main_process():
             seen = run.scenario.seen(runner.task)
             save_weights(
                 run.folder(runner.task) / WEIGHTS, state['state_dict'],
                 [dataset.metainfo['classes'][label] for label in seen], dataset.metainfo['palette'][:seen.stop],
-                runner.task, origin_of(runner), state['method_state'])
+                runner.task, origin, state['method_state'])
 
 
 def origin_of(runner: TaskRunner) -> dict[str, str]:
