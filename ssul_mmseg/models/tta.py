@@ -1,6 +1,7 @@
 """Test-time augmentation: labels of the mean probabilities of several views of an image."""
 from collections.abc import Sequence
 
+import torch
 from mmengine.structures import PixelData
 from mmseg.models import SegTTAModel
 from mmseg.registry import MODELS
@@ -63,7 +64,9 @@ class IncrementalTTAModel(SegTTAModel):
             raise InputError(f'the views of {name} are predicted at several sizes, {sizes[0]} and {sizes[1]}; in '
                              'tta_pipeline, load the labels after the image is resized, or resize it with '
                              'ScaleAndFlip, which leaves the labels as they are')
-        total = sum(self.module.probabilities(view.seg_logits.data.unsqueeze(0)) for view in views)
+        total = torch.zeros((), device=first.seg_logits.data.device)
+        for view in views:
+            total = total + self.module.probabilities(view.seg_logits.data.unsqueeze(0))
         labels = self.module.labels_of_scores(total / len(views))
         merged = SegDataSample(metainfo=first.metainfo, pred_sem_seg=PixelData(data=labels))
         if 'gt_sem_seg' in first:
