@@ -89,10 +89,11 @@ def test_processes_share_the_feature_cache(tree, one, tmp_path):
     assert_same(tmp_path / 'alone', tmp_path / 'shared')
 
 
-@pytest.mark.parametrize('method', ['ewc', 'plop'])
-def test_processes_share_what_a_method_gathers(tree, tmp_path, method):
+@pytest.mark.parametrize('method, own', [
+    ('ewc', {}), ('plop', {'model.median': 'exact', 'model.entropy': 'normalised'})], ids=['ewc', 'plop'])
+def test_processes_share_what_a_method_gathers(tree, tmp_path, method, own):
     """The gradients' average of EWC, the medians of PLOP and its means over images."""
-    options = {'train_cfg.max_epochs': 1, 'incremental.train_cfg.max_epochs': 3}
+    options = {'train_cfg.max_epochs': 1, 'incremental.train_cfg.max_epochs': 3, **own}
     for processes, name in ((None, 'alone'), (2, 'shared')):
         train(tree, tmp_path / name, processes, config=f'configs/{method}/voc_15-1.py', **options)
     one, two = (load_state(tmp_path / f'{name}/task_1/weights.pth') for name in ('alone', 'shared'))

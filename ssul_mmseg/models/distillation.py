@@ -45,7 +45,8 @@ def start_balanced(head: 'IncrementalHead') -> None:
     """
     head.transfer_weights('background')
     for name in (head.new_name, 'background'):
-        cast(nn.Sequential, head.classifiers[name])[-1].bias -= math.log(head.num_seen - head.num_old + 1)
+        bias = cast(Tensor, cast(nn.Sequential, head.classifiers[name])[-1].bias)
+        bias -= math.log(head.num_seen - head.num_old + 1)
 
 
 def check_head(head: 'IncrementalHead', method: str, softmax: bool = True) -> None:
