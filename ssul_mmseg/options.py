@@ -19,11 +19,12 @@ from torch.utils.data import DataLoader
 
 from .datasets.classes import class_ids, class_names, metainfo_of
 from .errors import InputError
+from .models.predicting import TEST_KEYS
 from .scenario import Scenario
 
 # Keys of a scenario's config beside those of mmengine's Runner.
 OWN_KEYS = ('dataset_name', 'data_root', 'method', 'saliency', 'crop_size', 'test_size', 'scenario', 'memory',
-            'incremental', 'checkpoint', 'feature_cache')
+            'incremental', 'checkpoint', 'feature_cache', 'tta_model', 'tta_pipeline')
 # Keys that mmengine's Runner reads from the whole config, beside its arguments.
 RUNNER_KEYS = ('compile', 'model_wrapper_cfg', 'sync_bn', 'find_unused_parameters', 'activation_checkpointing',
                'efficient_conv_bn_eval')
@@ -54,6 +55,7 @@ OWN_PARTS = {
     'optim_wrapper': {'constructor', 'paramwise_cfg'},
     'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
     'log_processor': LOG_PROCESSOR,
+    'model.test_cfg': set(TEST_KEYS),
 }
 # Groups that PyTorch and mmengine read themselves, with names of layers among their keys.
 FREE_PARTS = ('optim_wrapper.clip_grad', 'optim_wrapper.paramwise_cfg')
@@ -65,6 +67,7 @@ DECIDED = {
     r'train_dataloader\.dataset\.setting': 'scenario.setting',
     r'train_dataloader\.dataset\.(exemplars|memory)': 'memory.size',
     r'train_dataloader\.dataset\.(exemplar|memory)_labels': 'memory.labels',
+    r'train_dataloader\.dataset\.memory_args': 'memory.size, memory.selection',
     r'train_dataloader\.dataset\.pipeline\.\d+\.saliency': 'saliency',
     r'train_dataloader\.dataset\.pipeline\.\d+\.crop_size': 'crop_size',
     r'test_dataloader\.dataset\.pipeline\.\d+\.size': 'test_size',
@@ -293,10 +296,12 @@ def valid_keys(part: Any, path: Iterable[str]) -> list[str]:
         return READ_KEYS
     if path == ['incremental']:
         return valid_keys(part, [])
-    keys |= OWN_PARTS.get(path[-1], set()) if len(path) == 1 else set()
+    keys |= OWN_PARTS.get('.'.join(path), set())
     if isinstance(part, Mapping) and isinstance(part.get('type'), str):
         keys |= {'type', *arguments_of(part['type'])}
-    elif part is None and path[-1] not in OWN_PARTS:
+        if part['type'] == 'Pretrained':
+            keys.add('partial')  # of engine.pretrained, not of mmengine's class
+    elif part is None and '.'.join(path) not in OWN_PARTS:
         # An argument left at its default: what it builds is unknown until a type is given.
         keys.add('type')
     return sorted(keys)

@@ -8,15 +8,15 @@ import signal
 import sys
 from pathlib import Path
 
-from ssul_mmseg.engine.task_hook import IncrementalTaskHook
+from ssul_mmseg.engine.seed_hook import SeedHook
 
-before_train_iter = IncrementalTaskHook.before_train_iter
+before_train_iter = SeedHook.before_train_iter
 
 
 def hold(hook, runner, *args, **kwargs):
     """Wait for a signal that ends the process, at the place that the arguments name."""
     before_train_iter(hook, runner, *args, **kwargs)
-    if (hook.task, runner.iter) == (int(task), int(iteration)):
+    if (runner.task, runner.iter) == (int(task), int(iteration)):
         part = Path(folder, f'.part_{runner.rank}')
         part.write_text(str(os.getpid()))
         part.rename(Path(folder, f'held_{runner.rank}'))
@@ -25,6 +25,6 @@ def hold(hook, runner, *args, **kwargs):
 
 
 _, task, iteration, folder, *sys.argv = sys.argv
-IncrementalTaskHook.before_train_iter = hold
+SeedHook.before_train_iter = hold
 sys.path[0] = os.path.dirname(sys.argv[0])
 runpy.run_path(sys.argv[0], run_name='__main__')

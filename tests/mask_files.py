@@ -5,6 +5,8 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from ssul_mmseg.datasets.class_index import ClassIndex
+
 HELD = [[0], [0, 1, 255], [5], [0, 1, 5, 254]]
 
 
@@ -51,3 +53,11 @@ def tiff_bytes(rows, width, bits, photometric=1, channels=1, **tags):
             count, value = channels, start
         entries += struct.pack('<HHII', tag, kind, count, start + len(depths) if tag == 273 else value)
     return b'II*\0' + struct.pack('<IH', 8, len(numbers)) + entries + bytes(4) + depths + pixels
+
+
+def index_of(values, num_values=256):
+    """A class index of images that hold these values."""
+    held = np.zeros((len(values), num_values), bool)
+    for row, image in zip(held, values, strict=True):
+        row[list(image)] = True
+    return ClassIndex(np.packbits(held, axis=1), num_values)

@@ -29,7 +29,7 @@ def example(tmp_path, name, backbone, in_channels):
                     f"scenario = dict(name='19-1')\n"
                     f'model = dict(backbone={backbone}, decode_head=dict(in_channels={in_channels}, channels=8))\n')
     small = {key: value for key, value in tiny_options(tmp_path / 'voc').items() if not key.startswith('model.')}
-    cfg = read_config(str(file), {**small, 'train_dataloader.dataset.pipeline.4.crop_size': (33, 40),
+    cfg = read_config(str(file), {**small, 'crop_size': (33, 40),
                                   'train_cfg.max_epochs': 1})
     cfg.work_dir = str(tmp_path / 'work')
     return cfg

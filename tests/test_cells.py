@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ssul_mmseg.models.losses import IGNORED, NO_POSITIVE, channel_table, looked_up, upsampled_sigmoid_bce
+from ssul_mmseg.models.losses import IGNORED, NO_POSITIVE, channel_table, lookup, upsampled_sigmoid_bce
 from ssul_mmseg.solver.cells import AT_ONCE, Cells, cells_of, in_chunks, soft_targets
 
 
@@ -52,9 +52,9 @@ def test_old_classes_cost_nothing_and_change_nothing():
     generator = torch.Generator().manual_seed(2)
     among_few = torch.randint(IGNORED, 6, (2, 24, 24), generator=generator)  # background, 3 old, 1 new, unknown
     kept = torch.tensor([0, 4, 5])
-    few = looked_up(channel_table(6, kept.tolist(), torch.device('cpu')), among_few - IGNORED)
+    few = lookup(channel_table(6, kept.tolist(), torch.device('cpu')), among_few - IGNORED)
     moved = torch.where(among_few > 3, among_few + 1000, among_few)
-    many = looked_up(channel_table(1006, [0, 1004, 1005], torch.device('cpu')), moved - IGNORED)
+    many = lookup(channel_table(1006, [0, 1004, 1005], torch.device('cpu')), moved - IGNORED)
     for a, b in zip(soft_targets(few, 3, (3, 3)), soft_targets(many, 3, (3, 3)), strict=True):
         assert torch.equal(a, b)
 

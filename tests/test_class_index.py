@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mask_files import HELD, held, write_mask
+from mask_files import HELD, held, index_of, write_mask
 
 from ssul_mmseg.datasets import class_index, scan
 from ssul_mmseg.datasets.class_index import ClassIndex
@@ -34,7 +34,7 @@ def messages(monkeypatch):
 
 
 def test_queries_by_hand():
-    index = ClassIndex.from_values(HELD)
+    index = index_of(HELD)
     assert index.bits.shape == (4, 32)
     assert index.bits[1].tolist() == [0b11000000, *[0] * 30, 1]
     assert len(index) == 4
@@ -49,7 +49,7 @@ def test_queries_by_hand():
 
 
 def test_image_without_values_holds_nothing_but_anything():
-    index = ClassIndex.from_values([[], [3]], num_values=4)
+    index = index_of([[], [3]], num_values=4)
     assert index.with_only([]).tolist() == [True, False]
     assert index.with_any(range(4)).tolist() == [False, True]
 
@@ -64,7 +64,7 @@ def test_queries_equal_set_computations(data):
     rows = class_index.ROWS
     class_index.ROWS = data.draw(st.sampled_from([1, 7, rows]))
     try:
-        index = ClassIndex.from_values(images, num_values)
+        index = index_of(images, num_values)
         assert held(index) == [sorted(image) for image in images]
         assert index.with_any(query).tolist() == [bool(image & query) for image in images]
         assert index.with_only(query).tolist() == [image <= query for image in images]
@@ -83,9 +83,7 @@ def test_wrong_bits_and_values_are_refused():
         ClassIndex(np.array([[0, 0b01000000]], dtype=np.uint8), num_values=9)
     for value in (-1, 21):
         with pytest.raises(InputError, match=f'value {value} is outside'):
-            ClassIndex.from_values([[0], [value]], num_values=21)
-        with pytest.raises(InputError, match=f'value {value} is outside'):
-            ClassIndex.from_values([[0]], num_values=21).with_any([value])
+            index_of([[0]], num_values=21).with_any([value])
 
 
 def test_masks_are_scanned_once(masks, tmp_path, scans):
@@ -191,7 +189,7 @@ def test_other_versions_shapes_and_pickles_are_not_used(masks, tmp_path, message
     assert 'version 0' in messages[0]
 
     _, fingerprint = ClassIndex.read(cache)
-    ClassIndex.from_values([[0]] * 3).write(cache, fingerprint)
+    index_of([[0]] * 3).write(cache, fingerprint)
     assert held(ClassIndex.load(masks, cache)) == HELD
 
     for arrays in (dict(bits=np.array([{}], dtype=object)), dict(other=1)):
@@ -202,7 +200,7 @@ def test_other_versions_shapes_and_pickles_are_not_used(masks, tmp_path, message
 
 @pytest.mark.parametrize('num_values', [256, 1001])
 def test_read_gives_back_what_was_written(tmp_path, num_values):
-    index = ClassIndex.from_values([[0, num_values - 1], [], [3]], num_values)
+    index = index_of([[0, num_values - 1], [], [3]], num_values)
     index.write(tmp_path / 'index.npz', 'a fingerprint')
     found, fingerprint = ClassIndex.read(tmp_path / 'index.npz')
     assert fingerprint == 'a fingerprint'

@@ -7,8 +7,9 @@ from mmseg.registry import DATASETS
 from tiny import ROOT, tiny_options, voc_tree
 
 from ssul_mmseg.datasets.classes import class_colours, class_ids, class_names
+from ssul_mmseg.engine.run import Run
 from ssul_mmseg.engine.scenario_loop import run_scenario
-from ssul_mmseg.engine.task_config import metainfo_of, task_config
+from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.options import read_config
 from ssul_mmseg.prediction import Predictor
@@ -127,7 +128,7 @@ def test_a_palette_comes_through_in_the_order_of_learning(config):
     assert class_colours(metainfo, 'Mine') == [[1, 1, 1], [2, 2, 2], [3, 3, 3], [4, 4, 4], [255, 0, 5]]
     assert class_colours(dict(classes=FIVE[1:], palette=palette[1:]), 'Mine') == class_colours(metainfo, 'Mine')
     cfg = config(FIVE, palette=[[i] * 3 for i in range(6)], **{'scenario.order': [3, 1, 2, 5, 4]})
-    metainfo = metainfo_of(task_config(cfg, 0))
+    metainfo = Run(cfg).test_data(task_config(cfg, 0)).metainfo
     assert metainfo['palette'] == [[i] * 3 for i in (0, 3, 1, 2, 5, 4)]
     assert metainfo['classes'] == ('background', 'c', 'a', 'b', 'e', 'd')
 

@@ -280,7 +280,7 @@ def test_memory_manifests(folder, content):
     def use():
         memory = ExemplarMemory.read(path)
         dataset = DATASETS.build(dict(
-            type='TaskDataset', pipeline=[dict(type='LoadImage'), dict(type='LoadLabels')], task=1, memory=str(path),
+            type='TaskDataset', pipeline=[dict(type='LoadImage'), dict(type='LoadLabels')], task=1, exemplars=str(path),
             scenario=dict(name='15-1', num_classes=20), index_cache=str(folder), dataset=dict(
                 type='PascalVOCDataset', ann_file='ImageSets/Segmentation/train_aug.txt', data_root=str(folder / 'voc'),
                 data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClassAug'))))
@@ -400,7 +400,7 @@ def test_records_of_runs(folder, content):
 
 
 METRICS = {**{f'mIoU_{column}': 50. for column in ('base', 'new', 'all', 'base_no_background', 'all_no_background')},
-           'forgetting': None, 'forgetting_per_task': [], 'IoU': dict.fromkeys(VOC[:16], 9.)}
+           'forgetting': None, 'forgetting_per_task': [], 'absent': [], 'IoU': dict.fromkeys(VOC[:16], 9.)}
 ENTRY = task_entry(0, VOC[1:16], 24, 0, METRICS, 1.)
 RUN = results_document('a.py', 'VOC', Scenario('15-1', 15), 'SSUL', 0, [ENTRY])
 

@@ -2,17 +2,24 @@ import weakref
 
 import pytest
 import torch
+from mmseg.registry import MODELS
 from tiny import tiny_config, voc_tree
 
 from ssul_mmseg.engine import loops
 from ssul_mmseg.engine.feature_cache import FeatureCache, TestFeatures
 from ssul_mmseg.engine.run import Run
 from ssul_mmseg.engine.scenario_loop import evaluate_task, run_scenario
+from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.models import IncrementalSegmentor
 from ssul_mmseg.work_dir.weights import load_state
 
 OPTIONS = {'scenario.name': '19-1', 'train_cfg.max_epochs': 1, 'incremental': dict(train_cfg=dict(max_epochs=4))}
+
+
+@MODELS.register_module()
+class Plain(IncrementalSegmentor):
+    """What all methods share: everything learns in every task."""
 
 
 @pytest.fixture(scope='module')
@@ -54,6 +61,21 @@ def test_one_view_per_epoch_equals_no_cache(tree, base, tmp_path):
     assert iou == kept_iou
     for key, value in plain.items():
         torch.testing.assert_close(kept[key], value, rtol=1e-4, atol=1e-5)
+
+
+def test_maps_of_a_frozen_backbone_teach_neck_and_head_what_images_teach(tree, tmp_path):
+    """With as many views as epochs, as above; the old model sees the maps through its own neck."""
+    options = {
+        'scenario.name': '19-1', 'model.freeze': False, 'model.freeze_backbone': True, 'model.tau': .01,
+        'model.neck': dict(type='FPN', in_channels=[32], out_channels=8, num_outs=1),
+        'model.decode_head.in_channels': 8,
+        'incremental': dict(train_cfg=dict(max_epochs=6), optim_wrapper=dict(optimizer=dict(lr=.1)))}
+    weights = {}
+    for name, cache in (('plain', None), ('kept', dict(views=1000, dtype='float32'))):
+        run_scenario(tiny_config(tree, tmp_path / name, **options, feature_cache=cache))
+        weights[name] = load_state(tmp_path / name / 'task_1/weights.pth')['state_dict']
+    for key, value in weights['plain'].items():
+        torch.testing.assert_close(weights['kept'][key], value, rtol=1e-3, atol=1e-4)
 
 
 def test_half_precision_changes_the_test_metrics_by_little(tree, base, tmp_path):
@@ -109,6 +131,28 @@ def test_images_pass_the_trunk_once(tree, base, tmp_path, monkeypatch):
     assert sum(passed) <= 4 + 10 + 2 + 40
 
 
+def test_a_backbone_frozen_from_the_start_sees_a_view_once_and_the_head_learns_as_without_a_cache(tree, tmp_path,
+                                                                                              monkeypatch):
+    passed = []
+    maps = IncrementalSegmentor.backbone_maps
+    monkeypatch.setattr(IncrementalSegmentor, 'backbone_maps', lambda self, x: (
+        passed.append(len(x)) if self.training else None, maps(self, x))[1])
+    options = {**OPTIONS, 'train_cfg.max_epochs': 4, 'model.freeze_backbone': True}
+    states = []
+    for name, cache in (('kept', dict(views=2)), ('once', dict(views=1000, dtype='float32')), ('plain', None)):
+        passed.clear()
+        run_scenario(tiny_config(tree, tmp_path / name, **options, feature_cache=cache), range(1))
+        states.append(load_state(tmp_path / f'{name}/task_0/weights.pth')['state_dict'])
+        # Four epochs of 40 images; with two views an epoch's uncached images are filled up to groups of four.
+        assert sum(passed) == 80 if name == 'kept' else sum(passed) == 160
+    kept, once, plain = states
+    for key, value in plain.items():
+        torch.testing.assert_close(once[key], value, rtol=1e-4, atol=1e-5)
+    moved = {key for key, value in plain.items() if key.endswith('weight') and not torch.equal(kept[key], value)}
+    assert moved and not any(key.startswith('backbone.') for key in moved)
+    assert any('aspp_modules' in key for key in moved)
+
+
 def test_test_images_pass_the_trunk_once_in_all_tasks(tree, base, tmp_path, monkeypatch):
     passed = []
     maps = IncrementalSegmentor.backbone_maps
@@ -119,7 +163,8 @@ def test_test_images_pass_the_trunk_once_in_all_tasks(tree, base, tmp_path, monk
     assert passed == [0] * 5  # five batches
 
 
-@pytest.mark.parametrize('options', [{'model.freeze': False}, {'scenario.joint': True}], ids=str)
+@pytest.mark.parametrize('options', [{'model.freeze': False}, {'scenario.joint': True}, {'model.type': 'Plain'}],
+                         ids=str)
 def test_where_the_trunk_goes_on_learning_or_no_task_follows_no_test_feature_is_kept(tree, tmp_path, monkeypatch,
                                                                                    options):
     kept = []
@@ -127,6 +172,16 @@ def test_where_the_trunk_goes_on_learning_or_no_task_follows_no_test_feature_is_
     options = {**OPTIONS, 'incremental.train_cfg.max_epochs': 1, 'feature_cache': dict(views=1), **options}
     assert run_scenario(tiny_config(tree, tmp_path, **options))['final']['all'] >= 0
     assert not kept
+
+
+@pytest.mark.parametrize('cache', [None, dict(views=1, dtype='float32')], ids=str)
+def test_a_task_is_tested_on_the_images_of_its_own_config(tree, tmp_path, cache):
+    options = {**OPTIONS, 'incremental': dict(test_size=12), 'feature_cache': cache}
+    cfg = tiny_config(tree, tmp_path, **options)
+    tasks = run_scenario(cfg)['tasks']
+    for task in (0, 1):
+        assert evaluate_task(Run(cfg), task)['IoU'] == tasks[task]['IoU']
+    assert [Run(cfg).test_data(task_config(cfg, task))[0]['inputs'].shape[1] for task in (0, 1)] == [24, 12]
 
 
 def test_training_and_test_features_share_the_limit(tree, base, tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ssul_mmseg.errors import InputError
 from ssul_mmseg.models.losses import (
     IGNORED,
     NO_POSITIVE,
@@ -97,6 +96,16 @@ def test_sigmoid_bce_by_hand():
     assert loss(logits, torch.tensor([[[IGNORED]]])).item() == 0
 
 
+@pytest.mark.parametrize('loss', [SigmoidBCELoss(), SoftmaxCELoss()], ids=lambda loss: loss.loss_name)
+def test_the_losses_of_pixels_add_up_to_the_sum(loss):
+    logits, target = torch.randn(2, 4, 5, 5) * 4, torch.randint(0, 4, (2, 5, 5))
+    target[:, 0], target[:, 1] = IGNORED, (NO_POSITIVE if loss.use_sigmoid else 3)
+    for row in range(5):
+        alone = torch.full_like(target, IGNORED)
+        alone[1, row, 2] = target[1, row, 2]
+        torch.testing.assert_close(loss.pixel_losses(logits, target)[1, row, 2], loss.grid_sum(logits, alone))
+
+
 def test_large_scores_stay_finite():
     logits = torch.tensor([1e4, -1e4]).view(1, 2, 1, 1)
     value, gradient = value_and_gradient(SigmoidBCELoss().grid_sum, logits, torch.tensor([[[0]]]))
@@ -138,5 +147,10 @@ def test_mmseg_gets_the_mean_over_valid_pixels(loss):
     target[0, :2] = IGNORE
     expected = loss.grid_sum(logits, target.masked_fill(target == IGNORE, IGNORED)) / 30
     torch.testing.assert_close(loss(logits, target, weight=None, ignore_index=IGNORE), expected)
-    with pytest.raises(InputError, match=r'takes no pixel weights; remove decode_head\.sampler'):
-        loss(logits, target, weight=torch.ones(2, 4, 5))
+    # A pixel sampler asks for the loss of every pixel, and gives back a weight for each.
+    alone = loss(logits, target, reduction_override='none')
+    assert alone.shape == (2, 4, 5) and not alone[0, :2].any()
+    torch.testing.assert_close(alone.sum() / 30, expected)
+    weight = (torch.rand(2, 4, 5) > .5).float()
+    picked = target.masked_fill((target == IGNORE) | (weight == 0), IGNORED)
+    torch.testing.assert_close(loss(logits, target, weight=weight), loss.grid_sum(logits, picked) / 30)

@@ -1,13 +1,26 @@
 import json
+import re
+import shutil
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+from tiny import tiny_config, voc_tree
 
+from ssul_mmseg.datasets import memory as memory_module
 from ssul_mmseg.datasets.memory import ExemplarMemory
+from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.errors import InputError
 
 NAMES = ['background', *(f'class {i}' for i in range(1, 30))]
+
+
+@pytest.fixture
+def messages(monkeypatch):
+    printed = []
+    monkeypatch.setattr(memory_module, 'print_log', lambda message, **_: printed.append(message))
+    return printed
 
 
 def images(label, count):
@@ -36,6 +49,49 @@ def test_every_class_has_an_exemplar_when_one_is_rare():
     memory = ExemplarMemory(3).update({1: crowd, 2: crowd[:40], 3: ['7.jpg']}, task=0, seed=3)
     assert per_label(memory) == {1: 1, 2: 1, 3: 1}
     assert memory.shortage(range(1, 4)) is None
+
+
+def test_fewer_places_than_classes_go_to_the_newest():
+    memory = ExemplarMemory(2).update({**images(1, 9), **images(2, 7), **images(3, 8)}, task=0, seed=0)
+    assert per_label(memory) == {2: 1, 3: 1}  # the rarest of the task
+    for task, (new, expected) in enumerate([({**images(4, 50)}, {3, 4}), ({**images(5, 1)}, {4, 5}), ({}, {4, 5}),
+                                            ({**images(6, 5), **images(7, 9), **images(8, 3)}, {6, 8})], start=1):
+        memory = memory.update(new, task, seed=0)
+        assert set(per_label(memory)) == expected
+
+
+def test_a_place_that_a_new_class_cannot_take_goes_to_the_next():
+    """Both new classes are in one image alone."""
+    memory = ExemplarMemory(2).update({**images(1, 9), **images(2, 9), **images(3, 9)}, task=0, seed=0)
+    memory = memory.update({4: ['a.jpg'], 5: ['a.jpg']}, task=1, seed=0)
+    assert [(e.image, e.labels) for e in memory.exemplars if e.task == 1] == [('a.jpg', (4, 5))]
+    assert len(memory.exemplars) == 2
+
+
+def test_a_smaller_memory_is_chosen_from_the_manifest(messages):
+    whole = ExemplarMemory(9).update({**images(1, 50), **images(2, 50), **images(3, 50)}, task=0, seed=0)
+    small = whole.resized(3, 'class_balanced', 'memory.json')
+    assert per_label(small) == {1: 1, 2: 1, 3: 1} and small.size == 3
+    assert {e.image for e in small.exemplars} < {e.image for e in whole.exemplars}
+    assert whole.resized(2, 'class_balanced', 'm').exemplars == [e for e in small.exemplars if e.label > 1]
+    assert re.search('memory.json was chosen for memory.size=9, .* 3 now: 3 of its 9 exemplars are rep', messages[0])
+    # What was not replayed is not kept either.
+    after = replace(whole, size=3).update(images(4, 1), task=1, seed=0)
+    assert {e.image for e in after.exemplars} < {e.image for e in small.exemplars} | {'4_0.jpg'}
+    part = ExemplarMemory(9, 'random').update(images(1, 50), 0, 0)
+    assert part.resized(4, 'random', '').exemplars == part.resized(4, 'random', '').exemplars
+    assert len(part.resized(4, 'random', '').exemplars) == 4
+
+
+def test_a_memory_that_lacks_images_is_that_of_every_larger_size_and_a_full_one_is_not(messages):
+    few = ExemplarMemory(9).update(images(1, 5), task=0, seed=0)
+    assert few.resized(12, 'class_balanced', '').exemplars == few.exemplars
+    assert few.resized(5, 'class_balanced', '').exemplars == few.exemplars and not messages
+    full = ExemplarMemory(5).update(images(1, 9), task=0, seed=0)
+    assert full.resized(6, 'class_balanced', 'memory.json').exemplars == full.exemplars
+    assert re.search('memory.size=5, but memory.size is 6 now: 5 of its 5', messages.pop())
+    with pytest.raises(InputError, match=r'chosen for memory\.selection=class_balanced, but this run has random'):
+        full.resized(5, 'random', 'memory.json')
 
 
 def test_an_exemplar_knows_its_labelled_classes():
@@ -85,6 +141,28 @@ def test_size_and_uniqueness_hold_for_any_tasks(size, counts, selection, seed):
         kept = [exemplar.image for exemplar in memory.exemplars]
         assert len(set(kept)) == len(kept) <= min(size, available)
         assert all(exemplar.label <= task + 1 for exemplar in memory.exemplars)
+
+
+def test_a_run_that_starts_from_a_task_of_a_larger_memory_replays_its_own_size(tmp_path, messages):
+    """And of the two places of the memory the new class gets one."""
+    tree = voc_tree(tmp_path / 'voc', 24)
+    cfg, small = (tiny_config(tree, tmp_path / f'{size}', 'configs/ssul/voc_15-1_m.py', **{
+        'scenario.name': '19-1', 'train_cfg.max_epochs': 1, 'memory.size': size}) for size in (8, 2))
+    run_scenario(cfg, range(1))
+    shutil.copytree(tmp_path / '8/task_0', tmp_path / '2/task_0')
+    document = run_scenario(small, range(1, 2))
+    assert document['tasks'][1]['memory'] == 2
+    assert sum('memory.size is 2 now: 2 of its 8 exemplars are replayed' in message for message in messages) == 1
+    kept = ExemplarMemory.read(tmp_path / '2/task_1/memory.json')
+    shared = ExemplarMemory.read(tmp_path / '2/task_0/memory.json')
+    assert shared.size == 8
+    assert [exemplar.label for exemplar in kept.exemplars] == [max(e.label for e in shared.exemplars), 20]
+    random = tiny_config(tree, tmp_path / '2', 'configs/ssul/voc_15-1_m.py', **{
+        'scenario.name': '19-1', 'train_cfg.max_epochs': 1, 'memory.size': 8, 'memory.selection': 'random'})
+    random.work_dir = str(tmp_path / 'random')
+    shutil.copytree(tmp_path / '8/task_0', tmp_path / 'random/task_0')
+    with pytest.raises(InputError, match=r'task_0/memory\.json was chosen for memory\.selection=class_balanced'):
+        run_scenario(random, range(1, 2))
 
 
 def test_manifest_round_trip(tmp_path):

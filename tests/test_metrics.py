@@ -40,9 +40,9 @@ def evaluated(samples, **options):
     return built.evaluate(len(samples))
 
 
-def test_iou_is_tp_over_tp_fp_fn_and_none_without_ground_truth():
+def test_iou_is_tp_over_tp_fp_fn_and_none_where_a_class_is_neither_there_nor_predicted():
     # TP 2, FP 1, FN 1 -> 2/4; nothing anywhere; predicted only; labelled only.
-    assert iou_from_counts(*np.array([[2, 0, 0, 0], [3, 0, 5, 0], [3, 0, 0, 7]])) == [50, None, None, 0]
+    assert iou_from_counts(*np.array([[2, 0, 0, 0], [3, 0, 5, 0], [3, 0, 0, 7]])) == [50, None, 0, 0]
 
 
 def test_background_counts_only_where_a_pixel_can_be_it():
@@ -76,12 +76,28 @@ def test_unknown_in_the_ground_truth_is_background():
     assert evaluated([sample([[0, 1, 0]], [[UNKNOWN, UNKNOWN, 0]])])['IoU']['background'] == pytest.approx(200 / 3)
 
 
-def test_absent_class_is_in_no_mean_even_if_predicted():
+def test_a_class_in_no_mask_has_iou_0_where_it_is_predicted():
+    # b is only predicted: TP 0, FP 1, FN 0.
     result = evaluated([sample([[0, 1, 2], [0, 3, 1]], [[0, 1, 1], [0, 3, 1]])])
-    assert result['IoU'] == {'background': 100, 'a': pytest.approx(200 / 3), 'b': None, 'c': 100}
-    assert result['mIoU_base'] == pytest.approx((100 + 200 / 3) / 2)
-    assert result['mIoU_base_no_background'] == pytest.approx(200 / 3)
-    assert result['mIoU_new'] == 100
+    assert result['IoU'] == {'background': 100, 'a': pytest.approx(200 / 3), 'b': 0, 'c': 100}
+    assert result['mIoU_base'] == pytest.approx((100 + 200 / 3 + 0) / 3)
+    assert result['mIoU_base_no_background'] == pytest.approx(100 / 3)
+    assert result['mIoU_new'] == 100 and result['absent'] == ['b']
+
+
+def test_a_class_in_no_mask_and_predicted_nowhere_is_in_no_mean():
+    result = evaluated([sample([[0, 1, 0], [0, 3, 1]], [[0, 1, 1], [0, 3, 1]])])
+    assert result['IoU']['b'] is None and result['absent'] == ['b']
+    # background: TP 2, FP 1; a: TP 2, FN 1.
+    assert result['mIoU_base'] == pytest.approx(200 / 3)
+
+
+def test_false_alarms_of_a_class_in_no_mask_halve_the_mean_over_two_classes():
+    # Of the 54 pixels of c 25 are found, the others are taken for d: c 25/54, d 0/29.
+    result = evaluated([sample([[0, 1, 2] + [3] * 25 + [4] * 29], [[0, 1, 2] + [3] * 54])], task=2)
+    assert [round(result['IoU'][name], 1) for name in 'cd'] == [46.3, 0]
+    assert round(result['mIoU_new'], 1) == 23.1
+    assert result['absent'] == ['d']
 
 
 def test_base_task_has_no_new_classes():
@@ -101,7 +117,7 @@ def test_joint_training_keeps_the_base_and_new_of_its_scenario():
 def test_classes_not_yet_learned_are_background_or_ignored():
     samples = [sample([[0, 0, 1]], [[0, 4, 1]])]
     assert evaluated(samples)['IoU']['background'] == 100
-    assert evaluated([sample([[0, 1]], [[0, 4]])])['IoU'] == {'background': 50, 'a': None, 'b': None, 'c': None}
+    assert evaluated([sample([[0, 1]], [[0, 4]])])['IoU'] == {'background': 50, 'a': 0, 'b': None, 'c': None}
     assert evaluated([sample([[0, 1, 1]], [[0, 4, 1]])], future_classes='ignore')['IoU']['a'] == 100
     with pytest.raises(InputError, match="future_classes is 'unknown'"):
         metric(future_classes='unknown')
@@ -175,7 +191,7 @@ def test_metric_is_the_iou_of_pixel_sets(images):
     for label, name in enumerate(NAMES[:4]):
         found = {at for at, p, _ in pixels if (0 if p == UNKNOWN else p) == label}
         there = {at for at, _, t in pixels if (0 if t in (UNKNOWN, 4) else t) == label}
-        expected = pytest.approx(100 * len(found & there) / len(found | there)) if there else None
+        expected = pytest.approx(100 * len(found & there) / len(found | there)) if found | there else None
         assert result['IoU'][name] == expected
     known = [value for value in result['IoU'].values() if value is not None]
     assert result['mIoU_all'] == (pytest.approx(sum(known) / len(known)) if known else None)
@@ -229,3 +245,4 @@ def test_a_missing_mean_passes_through_mmengines_log(tmp_path):
     assert runner.test()['mIoU_new'] is None
     log = json.loads(next(tmp_path.glob('*/*.json')).read_text())
     assert log['mIoU_new'] is None and log['IoU'] == {'background': 100, 'a': 100, 'b': None}
+    assert log['absent'] == ['b']

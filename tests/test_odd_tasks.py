@@ -9,6 +9,7 @@ from tiny import tiny_config, voc_tree
 from ssul_mmseg.engine import memory_hook
 from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.evaluation.compare import compare
+from ssul_mmseg.evaluation.tables import number
 from ssul_mmseg.work_dir.weights import load_state
 
 CONFIG = 'configs/ssul/voc_15-1_m.py'
@@ -60,22 +61,25 @@ def test_a_base_task_of_one_image(tmp_path):
     assert [task['num_images'] for task in document['tasks']] == [1, 1]
 
 
-def test_a_class_in_no_test_image_is_not_available(tmp_path):
-    """tvmonitor, the one new class, and sofa are in no test image."""
+def test_a_class_in_no_test_image_is_0_or_not_available(tmp_path):
+    """tvmonitor, the one new class, and sofa are in no test image: 0 where the network predicts them, else n/a."""
     document, table = run(tmp_path, [*BASE, (20, )], [range(1, 18), (1, 19)])
     base, last = document['tasks']
     for task in document['tasks']:
-        assert task['IoU']['sofa'] is None and task['IoU']['train'] is not None
-    assert last['IoU']['tvmonitor'] is None and last['mIoU']['new'] is None and document['final']['new'] is None
-    # Means are over what there is: with one more class of 0 they would be lower.
-    shown = [last['IoU'][name] for name in base['classes'] if name != 'sofa']
-    assert last['mIoU_no_background']['base'] == pytest.approx(sum(shown) / 18)
-    assert last['mIoU_no_background']['all'] == last['mIoU_no_background']['base']
+        assert task['IoU']['sofa'] in (None, 0) and task['IoU']['train'] is not None
+    assert (base['absent'], last['absent']) == (['sofa'], ['sofa', 'tvmonitor'])
+    assert last['IoU']['tvmonitor'] in (None, 0)
+    assert last['mIoU']['new'] == document['final']['new'] == last['IoU']['tvmonitor']
+    # Means are over what is there or is predicted.
+    shown = [value for name, value in last['IoU'].items() if name not in ('background', 'tvmonitor')]
+    shown = [value for value in shown if value is not None]
+    assert last['mIoU_no_background']['base'] == pytest.approx(sum(shown) / len(shown))
     assert last['forgetting'] is not None
+    assert 'In no test mask: 2 of 20 classes (sofa, tvmonitor)' in table
     rows = [row.split('|') for row in table.splitlines() if 'sofa' in row or 'tvmonitor' in row]
     cells = {name.strip(): value.strip() for row in rows for name, value in zip(row[1::2], row[2::2], strict=False)}
-    assert cells['sofa'] == cells['tvmonitor'] == 'n/a'
-    assert 'n/a' in compare([tmp_path / 'work/results.json'])
+    assert cells['sofa'] in ('n/a', '0.00') and cells['tvmonitor'] in ('n/a', '0.00')
+    assert number(document['final']['new']) in compare([tmp_path / 'work/results.json'])
 
 
 def test_a_memory_smaller_than_the_number_of_classes(tmp_path, monkeypatch):
@@ -104,6 +108,7 @@ def test_a_test_set_of_one_image(tmp_path, options):
     document, table = run(tmp_path, [*BASE, (20, )], [(20, )], **options)
     first, last = document['tasks']
     assert first['mIoU']['base'] is not None  # of the background alone
-    assert first['mIoU_no_background']['base'] is None and last['mIoU_no_background']['base'] is None
+    for task in document['tasks']:
+        assert task['mIoU_no_background']['base'] in (None, 0) and task['absent'] == first['classes']
     assert last['mIoU']['new'] is not None and last['forgetting'] is None
     assert 'nan' not in table

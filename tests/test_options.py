@@ -22,6 +22,7 @@ CONFIG = str(ROOT / 'configs/ssul/voc_15-1_m.py')
     ('train_dataloader.dataset.dataset.data_root', 'x'), ('data_root', 'x'), ('checkpoint.interval', 2),
     ('optim_wrapper.clip_grad.max_norm', 1.), ('optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult', .1),
     ('incremental.optim_wrapper.paramwise_cfg.custom_keys.background.lr_mult', 1e-4),
+    ('model.test_cfg', dict(mode='slide', crop_size=[9, 9], stride=[6, 6])), ('model.test_cfg.mode', 'slide'),
     ('randomness.deterministic', True), ('log_processor.window_size', 5),
 ])
 def test_valid_options_are_applied(key, value):
@@ -36,7 +37,7 @@ def test_valid_options_are_applied(key, value):
     ('model.taw', 'model.tau'), ('modl.tau', 'model'), ('memory.sise', 'memory.size'),
     ('scenario.nam', 'scenario.name'), ('train_dataloader.batchsize', 'train_dataloader.batch_size'),
     ('optim_wrapper.optimizer.momentun', 'momentum'), ('train_dataloader.dataset.pipeline.9.scale', 'known: 0'),
-    ('feature_cache.view', 'feature_cache.views'),
+    ('feature_cache.view', 'feature_cache.views'), ('model.test_cfg.strides', 'model.test_cfg.stride'),
 ])
 def test_a_typo_is_refused_with_the_nearest_name(key, near):
     with pytest.raises(InputError, match=f'option {key}') as error:

@@ -13,7 +13,7 @@ def test_document_holds_entries_versions_and_final():
     assert result['schema'] == 1 and result['scenario'] == '4-1' and result['seed'] == 0
     assert set(result['versions']) == {'python', 'torch', 'mmcv', 'mmengine', 'mmseg', 'numpy', 'ssul_mmseg'}
     assert result['tasks'][1] == dict(
-        task=1, classes=['cross'], num_images=150, memory=20, IoU=LAST['IoU'],
+        task=1, classes=['cross'], num_images=150, memory=20, IoU=LAST['IoU'], absent=['star'],
         mIoU=dict(base=77.123, new=41.5, all=71.186), mIoU_no_background=dict(base=71.4, new=41.5, all=65.42),
         forgetting=3.6, forgetting_per_task=[3.6], seconds=12.0)
     assert result['final'] == dict(base=77.123, new=41.5, all=71.186)

@@ -8,10 +8,12 @@ import shutil
 import signal
 import sys
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 from tiny import METHODS, ROOT, held, tiny_config, tiny_options, voc_tree
 
 from ssul_mmseg.datasets.memory import ExemplarMemory
@@ -377,6 +379,45 @@ def test_a_task_goes_on_with_no_other_images_than_its_own(tree, stopped, tmp_pat
     (work_dir / 'run.json').write_text(json.dumps(record | {'data_root': str(moved)}))
     run_scenario(config(moved, work_dir), resume=True)
     assert seen.starts == [(1, 0)] and 'on other images' in seen.warnings[0]
+
+
+def turned(path):
+    """Write an image upside down."""
+    image = Image.open(path)
+    image.load()
+    image.transpose(Image.Transpose.ROTATE_180).save(path)
+
+
+@pytest.mark.parametrize(('image', 'folder', 'used'), [
+    ('of the task', 'SegmentationClassAug', True), ('of the task', 'JPEGImages', True),
+    ('of the task', 'SaliencyMap', True), ('an exemplar', 'SegmentationClassAug', True),
+    ('of neither', 'SegmentationClassAug', False)])
+def test_a_file_edited_in_mid_task_begins_it_anew(tree, undisturbed, stopped, tmp_path, seen, image, folder, used):
+    """Copied files have other times but are the same."""
+    work_dir, moved = tmp_path / 'work', tmp_path / 'voc'
+    shutil.copytree(stopped, work_dir)
+    shutil.copytree(tree, moved, copy_function=shutil.copy)
+    exemplars = [entry['image'] for entry in json.loads((work_dir / 'task_0/memory.json').read_text())['exemplars']]
+    others = [f'2007_{i:06d}.jpg' for i in range(12) if f'2007_{i:06d}.jpg' not in exemplars]
+    name = {'of the task': '2007_000017.jpg', 'an exemplar': exemplars[0], 'of neither': others[0]}[image]
+    (path, ) = (moved / folder).glob(f'{Path(name).stem}.*')
+    turned(path)
+    record = json.loads((work_dir / 'run.json').read_text())
+    (work_dir / 'run.json').write_text(json.dumps(record | {'data_root': str(moved)}))
+    run_scenario(config(moved, work_dir), resume=True)
+    assert seen.starts == [(1, 0 if used else 6)]
+    assert len(list((work_dir / 'task_1').glob('checkpoint*.pth.stale'))) == (2 if used else 0)
+    if used:
+        assert 'on other images or masks' in seen.warnings[0]
+        # The same weights as a run that never knew the file as it was.
+        fresh = tmp_path / 'fresh'
+        shutil.copytree(work_dir / 'task_0', fresh / 'task_0')
+        run_scenario(config(moved, fresh), range(1, 2))
+        ends = [load_state(place / 'task_1/weights.pth') for place in (work_dir, fresh)]
+        assert ends[0]['meta'] == ends[1]['meta']
+        assert all(torch.equal(value, ends[1]['state_dict'][key]) for key, value in ends[0]['state_dict'].items())
+    else:
+        assert_same(work_dir, undisturbed('feature cache'))
 
 
 def test_weights_that_are_no_numbers_replace_no_good_ones(tree, tmp_path):

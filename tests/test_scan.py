@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -65,6 +66,29 @@ def test_killed_worker_is_told(many_masks, tmp_path, monkeypatch):
     monkeypatch.setattr(scan, 'read_mask', lambda path: os._exit(1))
     with pytest.raises(InputError, match='was killed'):
         ClassIndex.load(many_masks, tmp_path / 'index.npz', workers=2)
+
+
+def test_the_digest_of_contents_is_that_of_bytes_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(scan, 'MANY_FILES', 2)
+    paths = [str(tmp_path / name) for name in 'abcde']
+    for path in paths:
+        Path(path).write_bytes(path.encode()[-1:] * 3)
+    whole = scan.contents_digest(paths)
+    os.utime(paths[0], (1, 1))
+    (tmp_path / 'copy').mkdir()
+    copies = [shutil.copy(path, tmp_path / 'copy') for path in paths]
+    assert scan.contents_digest(paths) == scan.contents_digest(copies) == whole
+    others = [scan.contents_digest(found) for found in (paths[::-1], paths[:4], [])]
+    assert len({whole, *others}) == 4
+    for path in paths:
+        content, state = Path(path).read_bytes(), os.stat(path)
+        Path(path).write_bytes(b'abd')
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))  # nothing but the content differs
+        assert scan.contents_digest(paths) != whole
+        Path(path).write_bytes(content)
+    os.remove(paths[3])
+    with pytest.raises(InputError, match='/d is missing or cannot be read'):
+        scan.contents_digest(paths)
 
 
 def test_first_missing_mask_is_named(masks, tmp_path):

@@ -278,3 +278,19 @@ def test_missing_pretrained_weights_say_where_to_put_them(tree, tmp_path):
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'resnet.pth'))
     with pytest.raises(InputError, match=r'resnet\.pth.*model\.backbone\.init_cfg\.checkpoint'):
         run_scenario(cfg)
+
+
+def test_a_data_set_that_reduces_its_zero_label_has_background_in_its_tables(tree, tmp_path):
+    """Value 0 is of no class, so it is background, although that is not among the classes."""
+    names = [f'class {i}' for i in range(1, 21)]
+    results = {}
+    for reduced in (True, False):
+        cfg = tiny_config(tree, tmp_path / str(reduced), **TWO_TASKS, **{'train_cfg.max_epochs': 1})
+        for loader in (cfg.train_dataloader, cfg.test_dataloader):
+            classes = names if reduced else ['background', *names]
+            metainfo = dict(classes=classes, palette=[[i] * 3 for i in range(len(classes))])
+            loader.dataset.dataset.update(type='BaseSegDataset', reduce_zero_label=reduced, metainfo=metainfo)
+        results[reduced] = run_scenario(cfg)['tasks']
+    for reduced, plain in zip(results[True], results[False], strict=True):
+        assert reduced['IoU'] == plain['IoU'] and reduced['IoU']['background'] > 0
+        assert reduced['mIoU'] == plain['mIoU'] != reduced['mIoU_no_background']

@@ -1,13 +1,12 @@
 """The segmentor on other backbones, from old weights, and at other sizes."""
 import pytest
 import torch
-import torch.nn.functional as F
-from mmengine.structures import PixelData
-from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
-from tiny import samples_of, started, tiny_model
+from mmengine.hooks import Hook
+from mmseg.registry import HOOKS, MODELS
+from tiny import samples_of, started, tiny_config, tiny_model, voc_tree
 from torch import nn
 
+from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.models.segmentors import IncrementalSegmentor, OldTask
 from ssul_mmseg.scenario import UNKNOWN
@@ -66,29 +65,6 @@ def test_every_network_learns_a_base_task_and_then_only_the_new_classes(name):
         'background', 'task_1', 'unknown'}
     predicted = model.eval().predict(inputs)[0].pred_sem_seg.data
     assert predicted.shape == (1, 64, 64) and predicted.dtype == torch.uint8
-
-
-@pytest.mark.parametrize('change, key', [
-    (lambda state: state.pop('backbone.conv1.weight'), 'backbone.conv1.weight'),
-    (lambda state: state.update(extra=torch.zeros(1)), 'extra'),
-    (lambda state: state.update({'decode_head.classifiers.task_0.0.bias': torch.zeros(4)}), 'task_0.0.bias'),
-    (lambda state: state.update({'decode_head.classifiers.task_1.0.bias': torch.zeros(2)}), 'task_1.0.bias'),
-    (lambda state: state.update({'backbone.bn1.bias': state['backbone.bn1.bias'].half()}), 'backbone.bn1.bias'),
-])
-def test_old_weights_must_fit_but_for_the_classifier_of_the_task(change, key):
-    state = tiny_model([3]).state_dict()
-    change(state)
-    with pytest.raises(InputError, match=f'the weights of task 0 do not fit this network: .*{key}'):
-        tiny_model([3, 2]).start_task(OldTask(state))
-
-
-def test_a_task_starts_from_the_old_weights_and_a_classifier_of_its_own():
-    old, model = (tiny_model(classes, 'FineTuning') for classes in ([3], [3, 2]))
-    started(model, old)
-    state, new = model.state_dict(), 'decode_head.classifiers.task_1.0'
-    assert {key for key in state if key not in old.state_dict()} == {f'{new}.weight', f'{new}.bias'}
-    assert all(torch.equal(state[key], value) for key, value in old.state_dict().items())
-    assert state[f'{new}.weight'].std().item() == pytest.approx(.01, rel=.5) and not state[f'{new}.bias'].any()
 
 
 def test_a_frozen_backbone_stays_in_evaluation_mode_and_the_head_goes_on_learning():
@@ -159,86 +135,31 @@ def test_the_old_model_is_asked_before_anything_learns_and_without_gradients(fre
         assert calls.count('asked') == 2
 
 
-def test_a_frozen_pretrained_backbone_in_task_0_is_shared_by_the_old_model():
-    old = tiny_model([3], 'SSUL', freeze_backbone=True)
-    assert old.frozen_prefix == 'backbone' and not old.train().backbone.training
-    model = started(tiny_model([3, 1], 'SSUL', freeze=False, freeze_backbone=True), old)
-    inputs, labels = torch.randn(2, 3, 32, 32), torch.zeros(2, 32, 32, dtype=torch.uint8)
-    assert model.old_model._network.backbone is model.backbone
-    batch = model.batch_of(inputs, labels)
-    with torch.no_grad():
-        expected = old.eval().decode_head(old.extract_feat(inputs))
-        torch.testing.assert_close(model.old_model.logits(batch), expected)
-        batch.inputs = None  # as it comes from the cache
-        torch.testing.assert_close(model.old_model.logits(batch), expected)
-
-
-@pytest.mark.parametrize('merge_unknown', ['labels', 'scores'])
-@pytest.mark.parametrize('unknown', [True, False])
-@pytest.mark.parametrize('padded, original', [('img_padding_size', (48, 56)), ('padding_size', (48, 56)),
-                                              ('padding_size', None), (None, (48, 56)), (None, None)])
-def test_prediction_is_cut_from_the_padding_and_has_the_original_size(merge_unknown, unknown, padded, original):
-    model = tiny_model([3], head=dict(unknown=unknown), merge_unknown=merge_unknown,
-                       weight_transfer='background').eval()
-    features = torch.randn(1, 8, 4, 4)
-    sample = SegDataSample()
-    scores = F.interpolate(model.decode_head.classify(features), size=(40, 32), mode='bilinear')
-    if padded:  # left, right, top, bottom
-        sample.set_metainfo({padded: (1, 4, 2, 8)})
-        scores = scores[:, :, 2:32, 1:28]
-    if original:
-        sample.set_metainfo(dict(ori_shape=original))
-        scores = F.interpolate(scores, size=original, mode='bilinear')
-    if merge_unknown == 'scores' and unknown:
-        *scores, last = scores.sigmoid().unbind(1)
-        scores = torch.stack([scores[0] + last, *scores[1:]], dim=1)
-    expected = scores.argmax(1)
-    (result, ) = model.predict_by_feat(features, (40, 32), [sample])
-    assert torch.equal(result.pred_sem_seg.data, expected.masked_fill(expected == 4, UNKNOWN).byte())
-
-
-def test_images_of_several_sizes_are_predicted_in_their_order():
-    model = tiny_model([3]).eval()
-    sizes = [(32, 32), (24, 40), (24, 40), (32, 32), (40, 24)]
-    inputs = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in sizes]
-    samples = [SegDataSample(metainfo=dict(ori_shape=size, number=i)) for i, size in enumerate(sizes)]
-    outputs = model.test_step(dict(inputs=inputs, data_samples=samples))
-    assert [output.number for output in outputs] == [0, 1, 2, 3, 4]
-    for image, output in zip(inputs, outputs, strict=True):
-        (alone, ) = model.test_step(dict(inputs=[image], data_samples=[SegDataSample()]))
-        assert torch.equal(output.pred_sem_seg.data, alone.pred_sem_seg.data)
-
-
-def test_the_ground_truth_decides_the_size():
-    model = tiny_model([3]).eval()
-    sample = SegDataSample(gt_sem_seg=PixelData(data=torch.zeros(1, 10, 6, dtype=torch.uint8)),
-                           metainfo=dict(ori_shape=(48, 56)))
-    assert model.predict(torch.randn(1, 3, 32, 32), [sample])[0].pred_sem_seg.data.shape == (1, 10, 6)
-
-
-def test_scores_of_low_precision_are_resized_in_full():
-    model, features = tiny_model([3]).eval(), torch.randn(1, 8, 4, 4)
-    with torch.autocast('cpu', torch.bfloat16):
-        (result, ) = model.predict_by_feat(features, (64, 64), [SegDataSample()])
-        logits = model.decode_head.classify(features)
-    scores = F.interpolate(logits.float(), size=(64, 64), mode='bilinear')
-    assert logits.dtype == torch.bfloat16
-    assert torch.equal(result.pred_sem_seg.data, model.decode_head.to_labels(scores.argmax(1)))
-
-
 def test_an_option_of_merging_must_be_known():
     with pytest.raises(InputError, match=r"model\.merge_unknown is 'max'; choose one of labels, scores"):
         tiny_model([3], merge_unknown='max')
 
 
-def test_convolutions_that_channels_last_would_break_run_contiguous():
-    # A strided 1x1 convolution of fewer than eight channels; MiT has such convolutions without a stride.
-    assert tiny_model([3]).memory_format == torch.contiguous_format
-    assert build('MiT', [3]).memory_format == torch.channels_last
-    wide, plain = build('MobileNetV2', [3]), build('MobileNetV2', [3], channels_last=False)
-    for model, layout in ((wide, torch.channels_last), (plain, torch.contiguous_format)):
-        assert model.memory_format == layout
-        assert all(module.weight.is_contiguous(memory_format=layout) for module in model.modules()
-                   if isinstance(module, nn.Conv2d))
-    inputs, samples = torch.randn(2, 3, 64, 64), samples_of(torch.randint(0, 4, (2, 64, 64)))
-    torch.testing.assert_close(wide.loss(inputs, samples), plain.loss(inputs, samples))
+@HOOKS.register_module()
+class WatchLayout(Hook):
+    """Notes, by task, whether images and filters meet in the backbone in channels-last layout."""
+
+    seen = None
+
+    def before_train(self, runner):
+        backbone = runner.model.backbone
+        layers = [layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)]
+        backbone.register_forward_pre_hook(lambda module, inputs: WatchLayout.seen.add((runner.task, *(
+            tensor.is_contiguous(memory_format=torch.channels_last)
+            for tensor in (*inputs, *(layer.weight for layer in layers))))))
+
+
+def test_channels_last_reaches_the_convolutions_of_every_task_of_a_run(tmp_path):
+    cfg = tiny_config(voc_tree(tmp_path / 'voc', 24), tmp_path / 'run', **{
+        'scenario.name': '18-2', 'train_cfg.max_epochs': 1})
+    cfg.model.backbone = BACKBONES['MobileNetV2'][0]['backbone']
+    cfg.model.decode_head.update(in_channels=80, in_index=-1)
+    cfg.custom_hooks = [dict(type='WatchLayout')]
+    WatchLayout.seen = set()
+    run_scenario(cfg)
+    assert {task for task, *_ in WatchLayout.seen} == {0, 1} and all(all(last) for _, *last in WatchLayout.seen)

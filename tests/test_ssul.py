@@ -220,21 +220,6 @@ def test_weight_transfer_reaches_the_first_iteration_of_a_run(tmp_path, source, 
     check_transfer({key.removeprefix(prefix): value for key, value in old.items()}, KeepStart.kept, source)
 
 
-def test_without_freezing_the_old_model_is_a_second_network():
-    old = tiny_model([3])
-    model = started(tiny_model([3, 1], freeze=False), old)
-    assert all(p.requires_grad for p in model.parameters())
-    assert not any('old' in name for name in [*model.state_dict(), *(n for n, _ in model.named_parameters())])
-    inputs, labels = batch(3, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=.5)
-    model.loss(inputs, samples_of(labels))['loss_bce'].backward()
-    optimizer.step()
-    with torch.no_grad():
-        expected = old.eval().decode_head(old.extract_feat(inputs))
-        found = model.old_model.logits(model.batch_of(inputs, labels))
-    torch.testing.assert_close(found, expected)
-
-
 def test_softmax_needs_all_channels():
     head = dict(loss_decode=dict(type='SoftmaxCELoss'))
     model = started(tiny_model([3, 1], head=head), tiny_model([3], head=head))
@@ -244,6 +229,38 @@ def test_softmax_needs_all_channels():
     logits = F.interpolate(model.decode_head(model.extract_feat(inputs)), (40, 40), mode='bilinear')
     torch.testing.assert_close(model.loss(inputs, samples_of(labels))['loss_ce'],
                                F.cross_entropy(logits, target, ignore_index=IGNORED))
+
+
+def test_a_model_trained_by_softmax_is_confident_by_softmax():
+    """Its pseudo-labels are those of softmax over all channels, not sigmoid's."""
+    head = dict(loss_decode=dict(type='SoftmaxCELoss'))
+    old = tiny_model([3], head=head).eval()
+    old.decode_head.classifiers['task_0'][-1].bias.data[1] += 1  # so that its share is above tau in some pixels
+    model = started(tiny_model([3, 1], head=head), old)
+    inputs, labels = batch(3, 1)
+    target = model.targets(model.batch_of(inputs, labels))
+    with torch.no_grad():
+        scores = F.interpolate(old.decode_head(old.extract_feat(inputs)), (40, 40), mode='bilinear')
+    confidence, best = scores.softmax(1).max(1)
+    free = (labels == 0) | (labels == UNKNOWN)
+    old_class = free & (best > 0) & (best < 4)
+    pseudo = old_class & (confidence > .7)
+    assert pseudo.any() and (old_class & ~pseudo & (scores.amax(1).sigmoid() > .7)).any()
+    assert torch.equal(target[pseudo], best[pseudo]) and ((target[free & ~pseudo] % 5) == 0).all()
+
+
+def test_a_class_that_ties_with_background_is_background():
+    old = tiny_model([1])
+    with torch.no_grad():
+        for name, score in (('background', 2), ('task_0', 2), ('unknown', 1)):
+            torch.nn.init.zeros_(old.decode_head.classifiers[name][-1].weight)
+            torch.nn.init.constant_(old.decode_head.classifiers[name][-1].bias, score)
+    model = started(tiny_model([1, 1]), old)
+    inputs, labels = batch(1, 1)
+    images = model.batch_of(inputs, labels)
+    logits = model.old_model.logits(images)
+    assert (logits[:, :2] == 2).all()  # sigmoid 0.88 > tau
+    assert torch.equal(model.targets(images), model.decode_head.to_channels(labels))
 
 
 def test_without_an_unknown_channel_unknown_is_background():
@@ -272,14 +289,15 @@ def test_weights_of_another_shape_are_refused():
 
 
 @pytest.mark.parametrize('merge_unknown', ['labels', 'scores'])
-def test_prediction_is_the_argmax_of_upsampled_scores(merge_unknown):
-    model = tiny_model([5], merge_unknown=merge_unknown).eval()
+@pytest.mark.parametrize('loss', ['SigmoidBCELoss', 'SoftmaxCELoss'])
+def test_prediction_is_the_argmax_of_upsampled_scores(merge_unknown, loss):
+    model = tiny_model([5], head=dict(loss_decode=dict(type=loss)), merge_unknown=merge_unknown).eval()
     inputs = torch.randn(3, 3, 50, 38)
     with torch.no_grad():
         found = torch.cat([sample.pred_sem_seg.data for sample in model.predict(inputs)])
         scores = F.interpolate(model.decode_head(model.extract_feat(inputs)), (50, 38), mode='bilinear')
     if merge_unknown == 'scores':
-        scores = scores.sigmoid()
+        scores = scores.sigmoid() if loss == 'SigmoidBCELoss' else scores.softmax(1)
         scores[:, 0] += scores[:, -1]
         scores = scores[:, :-1]
     expected = scores.argmax(1)

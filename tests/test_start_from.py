@@ -86,9 +86,20 @@ def test_a_run_that_started_elsewhere_is_resumed_with_or_without_saying_so(tree,
 
 
 @pytest.mark.parametrize('start_from, tasks, words', [
-    ('nowhere', None, 'there is no learned task in'), ('run', range(3, 4), 'task'), ('run', range(1), 'task 0 starts')])
-def test_what_is_not_learned_cannot_be_started_from(tree, without_memory, tmp_path, start_from, tasks, words):
-    source = without_memory.parent / start_from
+    ('nowhere', None, 'there is no learned task in'), ('whole', None, 'has learned all 3 tasks'),
+    ('run', range(3, 4), 'task'), ('run', range(1), 'task 0 starts')])
+def test_what_is_not_learned_cannot_be_started_from(tree, without_memory, other, tmp_path, start_from, tasks, words):
+    source = other if start_from == 'whole' else without_memory.parent / start_from
     with pytest.raises(InputError, match=words):
         run_scenario(tiny_config(tree, tmp_path / 'run', CONFIG, **OPTIONS), tasks, start_from=source)
     assert not list((tmp_path / 'run').glob('task_*/*.pth'))
+
+
+def test_a_run_of_two_learned_tasks_goes_on_with_the_third(tree, other, tmp_path):
+    (tmp_path / 'base').mkdir()
+    for task in (0, 1):
+        (tmp_path / f'base/task_{task}').symlink_to(other / f'task_{task}')
+    run_scenario(tiny_config(tree, tmp_path / 'run', CONFIG, **OPTIONS), start_from=tmp_path / 'base')
+    assert_same(tmp_path / 'run', other)
+    ours, theirs = (json.loads((place / 'results.json').read_text())['tasks'] for place in (tmp_path / 'run', other))
+    assert [{**entry, 'seconds': 0} for entry in ours] == [{**entry, 'seconds': 0} for entry in theirs]

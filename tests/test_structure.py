@@ -21,7 +21,7 @@ ALLOWED = {
     'engine': {'datasets', 'models', 'evaluation'},
     'components': {'datasets', 'models', 'methods', 'engine', 'evaluation'},
     'prediction': {'datasets', 'engine'},
-    'options': {'components', 'datasets'},
+    'options': {'components', 'datasets', 'models'},
     'cli': {'engine', 'options'},
 }
 METHODS = [path.stem for path in (PACKAGE / 'methods').glob('*.py') if path.stem != '__init__']
@@ -72,3 +72,17 @@ def test_label_values_are_written_once():
         if path.name != 'scenario.py':
             numbers = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
             assert not numbers & {253, 254}, f'{path} holds a bare label value'
+
+
+def test_the_engine_speaks_to_the_segmentor_and_never_to_its_heads():
+    files = [path for path in (PACKAGE / 'engine').glob('*.py') if path.name != 'task_config.py']
+    assert len(files) > 15
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            named = getattr(node, 'attr', getattr(node, 'value', None))
+            if isinstance(named, str) and not named.count(' '):
+                assert not named.startswith(('decode_head', 'auxiliary_head')), f'{path}: {named}'
+    # Where a config is edited: two keys of a config, no part of a network.
+    used = [node for node in ast.walk(ast.parse((PACKAGE / 'engine/task_config.py').read_text()))
+            if getattr(node, 'attr', None) == 'decode_head']
+    assert [ast.unparse(node) for node in used] == ['cfg.model.decode_head']

@@ -40,7 +40,14 @@ IoU in percent after task 1:
 |------------|-------:|--------|------:|--------|------:|-------|----:|
 | background | 100.00 | circle | 90.00 | square | 80.00 | star  | n/a |
 | ring       |  57.50 | cross  | 41.50 |        |       |       |     |
+
+In no test mask: 1 of 5 classes (star); the IoU of such a class is 0 if it is predicted anywhere, else n/a.
 '''
+
+
+def test_all_classes_in_the_test_masks_are_no_word():
+    assert 'In no test mask' not in scenario_table(document(finished=False))
+    assert 'In no test mask' not in task_table(document(), 1, LAST | dict(absent=[]))
 
 
 def test_a_base_of_background_alone_is_said_to_be_so():
@@ -71,6 +78,8 @@ IoU in percent:
 |------------|-------:|--------|------:|--------|------:|-------|----:|
 | background | 100.00 | circle | 90.00 | square | 80.00 | star  | n/a |
 | ring       |  57.50 | cross  | 41.50 |        |       |       |     |
+
+In no test mask: 1 of 5 classes (star); the IoU of such a class is 0 if it is predicted anywhere, else n/a.
 '''
     assert '\n\nBase is of background alone' in task_table(document(), 1, LAST | dict(mIoU_base_no_background=None))
 

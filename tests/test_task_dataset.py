@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 from mmseg.registry import DATASETS
 from PIL import Image
-from tiny import ROOT, voc_tree
+from tiny import ROOT, tiny_config, voc_tree
 
 from ssul_mmseg.datasets.memory import ExemplarMemory
 from ssul_mmseg.datasets.source import index_file
+from ssul_mmseg.engine.run import Run
+from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.scenario import IGNORE, UNKNOWN
+from ssul_mmseg.scenario import IGNORE, UNKNOWN, Scenario
 
 VOC = dict(type='PascalVOCDataset', ann_file='ImageSets/Segmentation/train_aug.txt',
            data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClassAug'))
@@ -69,6 +71,18 @@ def test_a_class_order_renames_labels(tmp_path):
     assert dataset.metainfo['palette'][1] == [0, 64, 128] and dataset.metainfo['palette'][0] == [0, 0, 0]
 
 
+def test_an_order_that_is_not_its_own_inverse_renames_labels(tmp_path):
+    root = write_masks(tmp_path / 'voc', [[0, 1, 2, 5, 20, 255]])
+    order = [20, 1, 2, *range(3, 20)]
+    dataset = build(root, 0, dict(order=order))
+    assert dataset[0]['gt_seg_map'].tolist() == [[0, 2, 3, 6, 1, IGNORE]]
+    # A label's name and colour are those of the mask's value.
+    named = build(root, 0).metainfo
+    for label, value in ((1, 20), (2, 1), (3, 2), (6, 5)):
+        assert dataset.metainfo['classes'][label] == named['classes'][value]
+        assert dataset.metainfo['palette'][label] == named['palette'][value]
+
+
 def test_test_images_show_all_classes(tmp_path):
     root = write_masks(tmp_path / 'voc', [[0, 1, 16, 17, 255], [20, 0, 0, 0, 0]])
     shown = build(root, 1, pipeline=PIPELINE[:2], test_mode=True)
@@ -80,11 +94,12 @@ def test_exemplars_follow_the_new_images(tmp_path):
     memory = ExemplarMemory(5).update({1: ['2007_000000.jpg']}, task=0, seed=0)
     memory = memory.update({16: ['2007_000001.jpg']}, task=1, seed=0)
     memory.write(tmp_path / 'memory.json', ['background', *map(str, range(1, 21))])
-    dataset = build(root, 2, exemplars=str(tmp_path / 'memory.json'))
+    dataset = build(root, 2, exemplars=str(tmp_path / 'memory.json'), exemplar_labels='seen')
     assert (dataset.num_new, dataset.num_exemplars, images(dataset)) == (2, 2, [1, 2, 0, 1])
     assert dataset[2]['gt_seg_map'].tolist() == [[1, 16, 0]]
     assert dataset[3]['gt_seg_map'].tolist() == [[16, 17, 1]]
-    dataset = build(root, 2, exemplars=str(tmp_path / 'memory.json'), exemplar_labels='stored')
+    # By default what D_{t-1} and D_{t-2} showed, no class that no task ever labelled in that image.
+    dataset = build(root, 2, exemplars=str(tmp_path / 'memory.json'))
     assert dataset[2]['gt_seg_map'].tolist() == [[1, UNKNOWN, 0]]
     assert dataset[3]['gt_seg_map'].tolist() == [[16, UNKNOWN, UNKNOWN]]
 
@@ -95,9 +110,9 @@ def test_an_exemplar_stored_twice_shows_what_both_tasks_labelled(tmp_path):
     memory = ExemplarMemory(1).update({1: ['2007_000000.jpg'], 2: ['2007_000000.jpg']}, task=0, seed=0)
     memory = memory.update({16: ['2007_000000.jpg']}, task=1, seed=0)
     memory.write(path, build(root).metainfo['classes'])
-    dataset = build(root, 2, exemplars=str(path), exemplar_labels='stored')
-    assert dataset[2]['gt_seg_map'].tolist() == [[1, 2, 16, UNKNOWN, UNKNOWN]]
-    assert build(root, 2, exemplars=str(path))[2]['gt_seg_map'].tolist() == [[1, 2, 16, 17, UNKNOWN]]
+    assert build(root, 2, exemplars=str(path))[2]['gt_seg_map'].tolist() == [[1, 2, 16, UNKNOWN, UNKNOWN]]
+    shown = build(root, 2, exemplars=str(path), exemplar_labels='seen')[2]['gt_seg_map']
+    assert shown.tolist() == [[1, 2, 16, 17, UNKNOWN]]
 
 
 def test_training_and_test_masks_in_folders_of_one_name_have_an_index_each(tmp_path):
@@ -178,10 +193,67 @@ def test_a_task_whose_images_the_setting_leaves_out_is_refused_with_the_settings
         build(root, 1, setting='disjoint')
 
 
-@pytest.mark.skipif(not VOC_ROOT.exists(), reason='VOC is not in data/VOCdevkit')
+@pytest.mark.skipif(not (VOC_ROOT / VOC['ann_file']).exists(), reason='VOC with the SBD masks is not in data/VOCdevkit')
 @pytest.mark.parametrize('setting, counts', [
     ('overlapped', [9568, 487, 299, 491, 500, 548]), ('disjoint', [8437, 378, 299, 420, 500, 548])])
 def test_images_of_voc_15_1_are_as_many_as_published(setting, counts, tmp_path):
     config = dict(type='TaskDataset', dataset=dict(VOC, data_root=str(VOC_ROOT)), pipeline=PIPELINE[:2],
                   scenario=dict(name='15-1', num_classes=20, setting=setting), index_cache=str(tmp_path))
     assert [DATASETS.build(dict(config, task=task)).num_new for task in range(6)] == counts
+
+
+@pytest.mark.skipif(not (VOC_ROOT / 'SegmentationClass').exists(), reason='VOC is not in data/VOCdevkit')
+@pytest.mark.parametrize('setting, name, changed, uses', [
+    ('overlapped', '15-1', 33, 500), ('disjoint', '15-1', 22, 500), ('overlapped', '10-1', 90, 1000),
+    ('disjoint', '10-1', 122, 1000), ('disjoint', '15-5', 0, 100)])
+def test_how_many_uses_of_exemplars_the_labels_change_on_voc(setting, name, changed, uses, tmp_path):
+    """VOC's own training images (train.txt), |M| = 100, seed 0: what `memory.labels=seen` shows beyond `stored`."""
+    source = dict(VOC, data_root=str(VOC_ROOT), ann_file='ImageSets/Segmentation/train.txt',
+                  data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'))
+    memory, path, found = ExemplarMemory(100), tmp_path / 'memory.json', [0, 0]
+    for task in range(len(Scenario(name, 20).tasks)):
+        seen, stored = (DATASETS.build(dict(
+            type='TaskDataset', dataset=source, pipeline=[], scenario=dict(name=name, num_classes=20), task=task,
+            setting=setting, memory=str(path) if task else None, memory_labels=labels,
+            index_cache=str(tmp_path))) for labels in ('seen', 'stored'))
+        for (image, more), (_, less) in zip(seen._samples[seen.num_new:], stored._samples[stored.num_new:],
+                                            strict=True):
+            held = set(seen.label_table[seen.index.values(image)].tolist())
+            assert held & set(less) <= held & set(more)
+            found = [found[0] + (held & set(less) != held & set(more)), found[1] + 1]
+        memory = memory.update(seen.images_by_class(), task, 0)
+        memory.write(path, seen.metainfo['classes'])
+    assert found == [changed, uses]
+
+
+def test_exemplars_are_no_images_of_the_task_to_choose_from(tmp_path):
+    root = write_masks(tmp_path / 'voc', [[1, 16, 17], [16, 17, 1], [17, 0, 0]])
+    memory = ExemplarMemory(5).update({16: ['2007_000000.jpg', '2007_000001.jpg']}, task=1, seed=0)
+    memory.write(tmp_path / 'memory.json', build(root).metainfo['classes'])
+    dataset = build(root, 2, exemplars=str(tmp_path / 'memory.json'))
+    assert dataset.num_exemplars == 2
+    assert dataset.images_by_class() == {17: ['2007_000000.jpg', '2007_000001.jpg', '2007_000002.jpg']}
+
+
+def test_a_data_set_made_of_another_has_its_own_checksum(tmp_path):
+    root = write_masks(tmp_path / 'voc', [[1, 0], [16, 0], [17, 0]])
+    first = build(root, 0)
+    digests = [first.digest(), first.for_task(1).digest(), first.for_task(2).digest()]
+    assert digests == [build(root, task).digest() for task in range(3)] and len(set(digests)) == 3
+    assert first.task == 0 and images(first) == [0]
+
+
+@pytest.mark.parametrize('size', [7, 24, 31])
+def test_scaled_masks_hold_no_class_that_nobody_drew(tmp_path, size):
+    """In training and in test, through the pipelines of a config."""
+    cfg = tiny_config(voc_tree(tmp_path / 'voc', 20), tmp_path / 'run', saliency=None, test_size=size)
+    run, config = Run(cfg), task_config(cfg, 0)
+    scaled = 0
+    for dataset in (run.train_data(config, 0), run.test_data(config)):
+        for position in range(len(dataset)):
+            sample = dataset[position]['data_samples']
+            with Image.open(sample.seg_map_path) as mask:
+                drawn = set(np.unique(mask))
+                scaled += sample.img_shape[::-1] != mask.size
+            assert set(sample.gt_sem_seg.data.unique().tolist()) <= drawn
+    assert scaled > len(run.train_data(config, 0))

@@ -10,7 +10,14 @@ from mmseg.registry import TRANSFORMS
 from PIL import ExifTags, Image, ImageOps
 
 from ssul_mmseg.datasets import transforms
-from ssul_mmseg.datasets.transforms import LabelAugmentation, LoadImage, LoadLabels, RandomScale, ShortSideCenterCrop
+from ssul_mmseg.datasets.transforms import (
+    LabelAugmentation,
+    LoadImage,
+    LoadLabels,
+    RandomScale,
+    ScaleAndFlip,
+    ShortSideCenterCrop,
+)
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.scenario import BACKGROUND, IGNORE, UNKNOWN
 
@@ -237,3 +244,20 @@ def test_the_narrowest_images_can_be_scaled_cropped_flipped_and_packed(shape, di
             results = TRANSFORMS.build(step)(results)
         assert results['inputs'].shape[1:] == results['data_samples'].gt_sem_seg.shape
         assert min(results['inputs'].shape[1:]) >= 2
+
+
+@pytest.mark.parametrize('shape', [(4, 6), (1, 1), (1, 5), (5, 1)])
+def test_a_view_scales_and_flips_the_image_and_leaves_the_labels(shape):
+    plain = scene(shape)
+    for scale, flip in ((1., False), (1., True), (.5, True), (2., False)):
+        results = ScaleAndFlip(scale, flip).transform({
+            **scene(shape), 'ori_shape': shape, 'img_path': 'x', 'seg_fields': ['gt_seg_map']})
+        assert np.array_equal(results['gt_seg_map'], plain['gt_seg_map'])
+        size = tuple(max(1, round(side * scale)) for side in shape)
+        assert results['img'].shape[:2] == results['img_shape'] == size
+        expected = transforms.mmcv.imresize(plain['img'], size[::-1])
+        assert np.array_equal(results['img'], expected[:, ::-1] if flip else expected)
+        packed = TRANSFORMS.build(dict(type='PackSegInputs'))(results)
+        assert packed['inputs'].shape[1:] == size and packed['data_samples'].gt_sem_seg.shape == shape
+        assert packed['data_samples'].flip == flip
+        assert packed['data_samples'].flip_direction == ('horizontal' if flip else None)

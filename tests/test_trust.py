@@ -15,7 +15,7 @@ from mmengine.runner import checkpoint
 from mmseg.registry import MODELS
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
-from ssul_mmseg.engine import runner
+from ssul_mmseg.engine import pretrained
 from ssul_mmseg.engine.run import Run
 from ssul_mmseg.engine.scenario_loop import evaluate_task, run_scenario
 from ssul_mmseg.engine.task_config import task_config
@@ -139,7 +139,7 @@ def test_pretrained_weights_are_fetched(tree, tmp_path, backbone, served):
 
 def test_pretrained_weights_that_cannot_be_fetched_are_told_with_their_address(tree, tmp_path, served, monkeypatch):
     _, address = served
-    monkeypatch.setattr(runner, 'get_external_models', lambda: {'resnet101_v1c': f'{address}/none.pth'})
+    monkeypatch.setattr(pretrained, 'get_external_models', lambda: {'resnet101_v1c': f'{address}/none.pth'})
     monkeypatch.setattr(checkpoint, 'get_external_models', lambda: {'resnet101_v1c': f'{address}/none.pth'})
     with pytest.raises(InputError, match=rf'{address}/none\.pth cannot be loaded .*404.*checkpoint to its path'):
         run_scenario(with_pretrained(tree, tmp_path / 'work', 'open-mmlab://resnet101_v1c'), range(1))

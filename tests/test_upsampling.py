@@ -74,3 +74,17 @@ def test_threshold_is_exclusive():
     assert upsampled_pseudo_labels(at_tau, 1, (1, 1), 0.7).item() == 0
     at_tau[0, 1] += 2e-3
     assert upsampled_pseudo_labels(at_tau, 1, (1, 1), 0.7).item() == 1
+
+
+@pytest.mark.parametrize('unknown', [True, False])
+def test_ties_are_decided_as_argmax_decides_them(unknown):
+    """Whole numbers, not upsampled: background wins over classes, a class over those after it and over unknown."""
+    torch.manual_seed(0)
+    logits = torch.randint(-1, 3, (4, 4 + unknown, 9, 9)).float()
+    best = logits.amax(1)
+    assert ((logits[:, 0] == best) & (logits[:, 1:4].amax(1) == best) & (best > 1)).any()
+    expected = plain_pseudo_labels(logits, 3, (9, 9), .7)
+    assert torch.equal(upsampled_pseudo_labels(logits, 3, (9, 9), .7), expected) and expected.unique().numel() == 4
+    by_softmax = upsampled_softmax_pseudo_labels(logits, 3, (9, 9), .2)
+    assert torch.equal(by_softmax, torch.where((logits.softmax(1).amax(1) > .2) & (logits.argmax(1) < 4),
+                                               logits.argmax(1), 0))

@@ -131,3 +131,34 @@ def held(command: list[str], task: int, iteration: int, folder: Path, ranks: int
     finally:
         process.kill()
         process.communicate()
+
+
+SWIN = dict(type='SwinTransformer', pretrain_img_size=32, embed_dims=8, depths=(1, 1, 1, 1), num_heads=(1, 2, 2, 2),
+            window_size=3, mlp_ratio=2)
+MIT = dict(type='MixVisionTransformer', embed_dims=4, num_stages=4, num_layers=[1] * 4, num_heads=[1, 2, 4, 8],
+           patch_sizes=[7, 3, 3, 3], sr_ratios=[4, 2, 1, 1], out_indices=(0, 1, 2, 3), mlp_ratio=2)
+RESNET = dict(type='ResNet', depth=18, base_channels=4, num_stages=4, out_indices=(0, 1, 2, 3),
+              strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2), norm_cfg=dict(type='BN'))
+
+
+def network_run(folder: Path, network: dict, **options) -> Config:
+    """The config of a run over VOC 19-1, on a tree of ``voc_tree``, of a network that is written out.
+
+    Args:
+        folder: an empty folder; the run's work dir is in it.
+        network: the parts of ``model`` beside its type SSUL and the data preprocessor, or instead of them.
+        options: dotted key to value.
+    """
+    from ssul_mmseg.options import read_config
+    voc_tree(folder / 'voc')
+    bases = [str(ROOT / 'configs/_base_' / base) for base in ('datasets/voc.py', 'schedules/voc.py',
+                                                             'default_runtime.py')]
+    model = {'type': 'SSUL', 'data_preprocessor': dict(
+        type='SegDataPreProcessor', mean=[120.] * 3, std=[60.] * 3, bgr_to_rgb=True, pad_val=0,
+        seg_pad_val=255), **network}
+    file = folder / 'voc_19-1.py'
+    file.write_text(f"_base_ = {bases}\nscenario = dict(name='19-1')\nmodel = {model}\n")
+    small = {key: value for key, value in tiny_options(folder / 'voc').items() if not key.startswith('model.')}
+    cfg = read_config(str(file), {**small, 'crop_size': (32, 32), 'train_cfg.max_epochs': 1, **options})
+    cfg.work_dir = str(folder / 'work')
+    return cfg

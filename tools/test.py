@@ -17,11 +17,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('work_dir', help='where it was trained')
     parser.add_argument('--task', type=int, help='which task; default: the last learned')
     parser.add_argument('--json', action='store_true', help='print all metrics as JSON instead of the table')
+    parser.add_argument('--tta', action='store_true',
+                        help='average over flips and scales of each image, or over the views of tta_pipeline')
     cli.add_common_arguments(parser)
     args = parser.parse_args(argv)
     run = Run(cli.configure(args))
     task = run.learned_task(args.task)
-    metrics = evaluate_task(run, task)
+    metrics = evaluate_task(run, task, args.tta)
     if is_main_process():
         print(json.dumps({'task': task, **metrics}, indent=1, ensure_ascii=False) + '\n' if args.json else
               task_table(document_of(run, []), task, metrics), end='')

@@ -6,7 +6,7 @@ from .camvid import CamVidDataset, CamVidThingsDataset
 from .samplers import ReplayBatchSampler
 from .shapes import ShapesDataset
 from .task_dataset import TaskDataset
-from .transforms import LabelAugmentation, LoadImage, LoadLabels, RandomScale, ShortSideCenterCrop
+from .transforms import LabelAugmentation, LoadImage, LoadLabels, RandomScale, ScaleAndFlip, ShortSideCenterCrop
 
 __all__ = ['CamVidDataset', 'CamVidThingsDataset', 'LabelAugmentation', 'LoadImage', 'LoadLabels', 'RandomScale',
-           'ReplayBatchSampler', 'ShapesDataset', 'ShortSideCenterCrop', 'TaskDataset']
+           'ReplayBatchSampler', 'ScaleAndFlip', 'ShapesDataset', 'ShortSideCenterCrop', 'TaskDataset']

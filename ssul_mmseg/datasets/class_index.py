@@ -42,18 +42,6 @@ class ClassIndex:
         self.bits = np.ascontiguousarray(bits)
 
     @classmethod
-    def from_values(cls, values: Sequence[Iterable[int]], num_values: int = MASK_VALUES) -> 'ClassIndex':
-        """Build the index from the values that each image holds.
-
-        Raises:
-            InputError: a value lies outside 0 to ``num_values - 1``.
-        """
-        bits = np.zeros((len(values), (num_values + 7) // 8), dtype=np.uint8)
-        for row, image in zip(bits, values, strict=True):
-            row[:] = _pack(image, num_values)
-        return cls(bits, num_values)
-
-    @classmethod
     def load(cls, mask_paths: Sequence[str], cache: str | Path, workers: int | None = None) -> 'ClassIndex':
         """Read the cache if it is fresh, else scan all masks and write the cache.
 

@@ -1,8 +1,11 @@
 """The exemplar memory of SSUL-M: which training images are kept, in a JSON manifest that people can read."""
+import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
+
+from mmengine.logging import print_log
 
 from ..errors import InputError
 from ..work_dir.files import read_json, write_json
@@ -58,7 +61,10 @@ class ExemplarMemory:
 
         Class-balanced: the classes take turns, in each round every class keeps one more image, an old class of its
         exemplars, a new one of D_t, until |M| are kept or no image is left. So every class has an exemplar where
-        |M| allows it, and old classes shrink evenly to |M| / n_seen.
+        |M| allows it, and old classes shrink evenly to |M| / n_seen. Where |M| is below the number of classes, the
+        newest, which have learned least, come first: those of the task, the rarest before the others, then the class
+        learned last before it, and so on. So the places pass on from class to class; one that has lost its own cannot
+        get it back, as its images are gone.
 
         Args:
             images: ids of the images of D_t that hold each class of the task, by label.
@@ -76,7 +82,7 @@ class ExemplarMemory:
         known = {exemplar.image: exemplar.labels for exemplar in self.exemplars}
         labels = {image: tuple(sorted({*known.get(image, ()), *found})) for image, found in holders.items()}
         old = [replace(exemplar, task=task, labels=labels[exemplar.image]) if exemplar.image in labels else exemplar
-               for exemplar in self.exemplars]
+               for exemplar in self.shrunk(self.size).exemplars]
         fresh = {label: [Exemplar(image, label, task, labels[image]) for image in sorted(ids)]
                  for label, ids in images.items()}
         for candidates in fresh.values():
@@ -87,12 +93,17 @@ class ExemplarMemory:
 
     def _balanced(self, old: Sequence[Exemplar], fresh: dict[int, list[Exemplar]],
                   chance: random.Random) -> list[Exemplar]:
-        """One more image for each class a round; the scarcest class chooses first, as it has the least choice."""
+        """One more image for each class a round, until all places are taken."""
         queues: dict[int, list[Exemplar]] = {}
         for exemplar in old:
             queues.setdefault(exemplar.label, []).append(exemplar)
         queues.update(fresh)
-        turns = sorted(queues, key=lambda label: (len(queues[label]), label))
+        # The scarcest class chooses first, as it has the least choice.
+        turns = sorted((label for label in queues if queues[label]), key=lambda label: (len(queues[label]), label))
+        if len(turns) > self.size:
+            # A larger label was learned later.
+            old_turns = sorted((label for label in turns if label not in fresh), reverse=True)
+            turns = [label for label in turns if label in fresh] + old_turns
         positions = dict.fromkeys(turns, 0)
         kept: dict[str, Exemplar] = {}
         progress = True
@@ -118,6 +129,36 @@ class ExemplarMemory:
         taken = {exemplar.image for exemplar in kept}
         pool = [exemplar for exemplar in pool if exemplar.image not in taken]
         return kept + chance.sample(pool, min(len(pool), self.size - num_old))
+
+    def shrunk(self, size: int) -> 'ExemplarMemory':
+        """The memory with at most ``size`` of its exemplars, chosen by its ``selection``: a function of these alone."""
+        smaller = replace(self, size=size)
+        if len(self.exemplars) > size:
+            choose = smaller._balanced if self.selection == 'class_balanced' else smaller._random
+            smaller.exemplars = choose(self.exemplars, {}, random.Random(str(size)))
+        return smaller
+
+    def resized(self, size: int, selection: str, path: str | Path) -> 'ExemplarMemory':
+        """The memory that a run of another size replays, a part of it or the whole; with a message where they differ.
+
+        Args:
+            size: ``memory.size`` of the run.
+            selection: ``memory.selection`` of the run.
+            path: the manifest, for the message.
+
+        Raises:
+            InputError: it was selected in another way.
+        """
+        if selection != self.selection:
+            raise InputError(f'{path} was chosen for memory.selection={self.selection}, but this run has {selection}; '
+                             'copy that task from a run with this memory, or train it again')
+        fitted, found = self.shrunk(size), len(self.exemplars)
+        # A memory that lacks images is the same at every size above their number.
+        if len(fitted.exemplars) < found or found == self.size < size:
+            print_log(f'{path} was chosen for memory.size={self.size}, but memory.size is {size} now: '
+                      f'{len(fitted.exemplars)} of its {found} exemplars are replayed, the next memory is of {size}',
+                      logger='current', level=logging.WARNING)
+        return fitted
 
     def shortage(self, seen: range) -> str | None:
         """A sentence on what the memory lacks, or None.

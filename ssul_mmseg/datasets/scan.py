@@ -1,7 +1,8 @@
-"""Scanning masks: the values that each holds, by several processes, and whether the files have changed since."""
+"""Scanning masks: the values that each holds, by several processes, and whether files have changed since."""
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from multiprocessing import get_context, parent_process
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import InputError
+from ..machine import usable_cores
 from ..work_dir.files import digest
 from .masks import read_mask
 
@@ -22,6 +24,10 @@ MANY_MASKS = 200
 """From here on the scan takes long enough for a progress bar."""
 CHUNK = 32
 """Masks that a worker scans between two reports."""
+MANY_FILES = 5000
+"""From here on reading files takes long enough for a progress bar."""
+
+
 def fingerprint_of(paths: Sequence[str]) -> str:
     """Digest of the path, size and time of modification of each file.
 
@@ -45,16 +51,44 @@ def fingerprint_of(paths: Sequence[str]) -> str:
 def scan_masks(paths: Sequence[str], workers: int) -> np.ndarray:
     """Scan all masks, behind a progress bar if there are many: uint8 (num_images, 32)."""
     chunks = [paths[start:start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     found = [np.zeros((0, MASK_VALUES // 8), dtype=np.uint8)]
-    # Refreshed here, not by a thread: worker processes are forked meanwhile.
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True,
-                  disable=len(paths) < MANY_MASKS) as progress:
+    with _progress(len(paths) >= MANY_MASKS) as progress:
         bar = progress.add_task('Scanning masks', total=len(paths))
         for bits in _scan_chunks(chunks, workers if len(paths) >= FEW_MASKS else 1):
             found.append(bits)
             progress.update(bar, advance=len(bits), refresh=True)
     return np.concatenate(found)
+
+
+def contents_digest(paths: Sequence[str]) -> str:
+    """Digest of the bytes of each file, in their order; where the files lie, and when they were written, is no part.
+
+    Raises:
+        InputError: a file is missing or cannot be read.
+    """
+    def of_file(path: str) -> bytes:
+        with open(path, 'rb') as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+
+    whole = hashlib.blake2b(digest_size=16)
+    try:
+        # Threads are enough: reading and hashing release Python's lock.
+        with ThreadPoolExecutor(usable_cores()) as pool, _progress(len(paths) >= MANY_FILES) as progress:
+            bar = progress.add_task('Reading images and masks', total=len(paths))
+            for start in range(0, len(paths), MANY_FILES):
+                part = paths[start:start + MANY_FILES]
+                whole.update(b''.join(pool.map(of_file, part)))
+                progress.update(bar, advance=len(part), refresh=True)
+    except OSError as error:
+        raise InputError(f'{error.filename} is missing or cannot be read ({error.strerror}); restore it or remove it '
+                         'from the image list') from error
+    return whole.hexdigest()
+
+
+def _progress(shown: bool) -> Progress:
+    """A bar with time to go, refreshed by its user: a thread would be lost where worker processes are forked."""
+    columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True, disable=not shown)
 
 
 def _scan_chunks(chunks: Sequence[Sequence[str]], workers: int) -> Iterator[np.ndarray]:

@@ -3,7 +3,7 @@ import copy
 import os
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,10 @@ from ..work_dir.files import digest
 from .class_index import ClassIndex
 from .classes import class_colours, class_names, has_background
 from .memory import ExemplarMemory
+from .scan import contents_digest
 from .source import NO_CLASS, build_source, index_file, label_table
 
-MEMORY_LABELS = ('seen', 'stored')
+MEMORY_LABELS = ('stored', 'seen')
 
 
 @DATASETS.register_module()
@@ -38,8 +39,9 @@ class TaskDataset(Dataset):
         scenario: arguments of :class:`~ssul_mmseg.tasks.Scenario`.
         task: index of the task.
         exemplars: manifest of the exemplars to replay.
-        exemplar_labels: which classes an exemplar shows: 'seen', all seen so far, or 'stored', those that were labelled
-            when it was stored.
+        exemplar_labels: which classes an exemplar shows: 'stored', those that were labelled when it was stored, as in
+            the paper's pairs (x, y) of D_{t-1}, or 'seen', all seen so far (the authors' code).
+        memory_args: ``dict(size=, selection=)`` of the run's memory, if a manifest of another size shall be fitted.
         seed: seed of the augmentations.
         index_cache: folder where the class index is kept.
         saliency_dir: folder of the saliency maps, below the data root.
@@ -57,7 +59,8 @@ class TaskDataset(Dataset):
                  scenario: dict,
                  task: int,
                  exemplars: str | None = None,
-                 exemplar_labels: str = 'seen',
+                 exemplar_labels: str = 'stored',
+                 memory_args: dict | None = None,
                  seed: int = 0,
                  index_cache: str | None = None,
                  saliency_dir: str = 'SaliencyMap',
@@ -66,6 +69,7 @@ class TaskDataset(Dataset):
         if exemplar_labels not in MEMORY_LABELS:
             raise InputError(f'memory.labels is {exemplar_labels!r}; choose one of {", ".join(MEMORY_LABELS)}')
         self.exemplar_labels = exemplar_labels
+        self.memory_args = memory_args
         self.seed = seed
         self.saliency_dir = saliency_dir
         self.test_mode = test_mode
@@ -97,6 +101,7 @@ class TaskDataset(Dataset):
     def _choose(self, task: int, exemplars: str | Path | None) -> None:
         """Choose the images of a task, with the labels that each shows, and look for their files."""
         self.task = self.scenario.check_task(task)
+        self._digest: str | None = None
         if self.test_mode:
             every_class = range(1, self.scenario.num_classes + 1)
             self._samples: list[tuple[int, Sequence[int]]] = [(i, every_class) for i in range(len(self.source))]
@@ -173,7 +178,11 @@ class TaskDataset(Dataset):
             return []
         places = {self.image_id(i): i for i in range(len(self.source))}
         exemplars = []
-        for exemplar in ExemplarMemory.read(manifest).exemplars:
+        memory = ExemplarMemory.read(manifest)
+        if self.memory_args:
+            wanted = ExemplarMemory(**self.memory_args)
+            memory = memory.resized(wanted.size, wanted.selection, manifest)
+        for exemplar in memory.exemplars:
             known = self.scenario.seen(exemplar.task) if exemplar.task < self.task else range(0)
             if exemplar.image not in places or not set(exemplar.labels) <= set(known):
                 raise InputError(f'exemplar {exemplar.image!r} of {manifest} is no image of the training set, or of '
@@ -186,13 +195,17 @@ class TaskDataset(Dataset):
 
     def _check_files(self) -> None:
         """Find a missing image or saliency map before training does; the class index has read every mask."""
-        maps = [transform for transform in self.pipeline.transforms if getattr(transform, 'saliency', None) == 'map']
+        maps = self._saliency_maps()
         for image, _ in self._samples:
             path = self.source.get_data_info(image)['img_path']
             if not os.path.isfile(path):
                 raise InputError(f'image {path} is missing; restore it or remove it from the image list')
             for transform in maps:
                 transform.check(self.saliency_path(image))
+
+    def _saliency_maps(self) -> list[Callable]:
+        """The transforms that read saliency maps."""
+        return [transform for transform in self.pipeline.transforms if getattr(transform, 'saliency', None) == 'map']
 
     def image_id(self, image: int) -> str:
         """Name of an image that does not depend on where the data lie: its path below the image folder."""
@@ -216,9 +229,18 @@ class TaskDataset(Dataset):
         }
 
     def digest(self) -> str:
-        """Checksum of the images in their order, with the labels that each shows."""
-        return digest('\n'.join(f'{self.image_id(image)} {" ".join(map(str, labels))}'
-                                for image, labels in self._samples).encode())
+        """Checksum of what the task learns from: its images in their order, the labels that each shows, and the bytes
+        of all these images, masks and saliency maps when this was first asked.
+        """
+        if self._digest is None:
+            images, masks = self._paths()
+            used = sorted({image for image, _ in self._samples})
+            files = [paths[image] for paths in (images, masks) for image in used]
+            if self._saliency_maps():
+                files += map(self.saliency_path, used)
+            shown = '\n'.join(f'{self.image_id(image)} {" ".join(map(str, labels))}' for image, labels in self._samples)
+            self._digest = digest(f'{shown}\n{contents_digest(files)}'.encode())
+        return self._digest
 
     def __len__(self) -> int:
         return len(self._samples)

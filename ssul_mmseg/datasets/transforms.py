@@ -224,3 +224,31 @@ class ShortSideCenterCrop(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(size={self.size})'
+
+
+@TRANSFORMS.register_module()
+class ScaleAndFlip(BaseTransform):
+    """One view of a test image for test-time augmentation; labels stay as they are, for predictions return to them.
+
+    Args:
+        scale: factor of both sides.
+        flip: whether left and right change places.
+    """
+
+    def __init__(self, scale: float = 1., flip: bool = False) -> None:
+        self.scale = scale
+        self.flip = flip
+
+    def transform(self, results: dict) -> dict:
+        """Resize (bilinear) and flip ``img``; note ``flip`` and ``flip_direction``, which the network undoes."""
+        height, width = (max(1, round(side * self.scale)) for side in results['img'].shape[:2])
+        results['img'] = mmcv.imresize(results['img'], (width, height))
+        results['img_shape'] = height, width
+        results['flip'], results['flip_direction'] = self.flip, 'horizontal' if self.flip else None
+        if self.flip:
+            # A copy: PyTorch refuses the negative stride of an image one pixel wide.
+            results['img'] = mmcv.imflip(results['img']).copy()
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(scale={self.scale}, flip={self.flip})'

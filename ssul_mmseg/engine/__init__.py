@@ -9,8 +9,9 @@ from .loops import TaskTestLoop, TaskTrainLoop
 from .memory_hook import MemoryHook
 from .optim import BFloat16OptimWrapper
 from .progress_hook import ProgressHook
+from .schedule import DeepLabPolyLR
 from .seed_hook import SeedHook
 from .weights_hook import WeightsHook
 
-__all__ = ['BFloat16OptimWrapper', 'CheckpointResumeHook', 'FiniteLossHook', 'FreezeHook', 'MemoryHook', 'ProgressHook',
-           'SeedHook', 'TaskTestLoop', 'TaskTrainLoop', 'WeightsHook']
+__all__ = ['BFloat16OptimWrapper', 'CheckpointResumeHook', 'DeepLabPolyLR', 'FiniteLossHook', 'FreezeHook',
+           'MemoryHook', 'ProgressHook', 'SeedHook', 'TaskTestLoop', 'TaskTrainLoop', 'WeightsHook']

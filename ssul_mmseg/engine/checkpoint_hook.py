@@ -53,7 +53,7 @@ class CheckpointResumeHook(Hook):
                 barrier()  # until all processes have read it
                 if is_main_process():
                     rename_stale(path.parent, (CHECKPOINT, PREVIOUS), f'{path.parent.name} was begun from other '
-                                  'weights of the task before, or on other images')
+                                  'weights of the task before, or on other images or masks')
                 return
             try:
                 self._restore(runner, state)

@@ -31,8 +31,9 @@ class FiniteLossHook(Hook):
             keys = runner.train_loop.batch(runner.iter)
             images = ', '.join(dataset.image_id(dataset.image_at(position)) for position, _ in keys)
             raise InputError(f'the loss of task {runner.task} is {loss} at iteration {runner.iter} on the images '
-                             f'{images}; what was saved before is whole: correct these images and run again with '
-                             '--resume, or start in another --work-dir with a lower optim_wrapper.optimizer.lr')
+                             f'{images}; what was saved before is whole: correct these images or their masks and run '
+                             'again with --resume, which begins this task anew with them, or start in another '
+                             '--work-dir with a lower optim_wrapper.optimizer.lr')
 
 
 def refuse_not_finite(state: dict, runner: Runner, iterations: int) -> None:

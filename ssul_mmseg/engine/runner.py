@@ -1,25 +1,23 @@
-"""mmengine's runner for one task: a quiet console, weights that come in by one door, nothing unpickled."""
-import contextlib
+"""mmengine's runner for one task: a quiet console, and weights that come in by one door."""
 import logging
 import traceback
 import warnings
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import broadcast, get_world_size
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
-from mmengine.runner.checkpoint import get_external_models
 from torch import nn
 
 from ..datasets.task_dataset import TaskDataset
 from ..errors import OUT_OF_MEMORY, InputError
 from ..models.segmentors import OldTask
 from ..work_dir.layout import MEMORY, WEIGHTS
-from ..work_dir.weights import load_weights, nothing_unpickled
+from ..work_dir.weights import load_weights
 from .config_faults import SELF_REPORTED, config_faults, is_programming_error
+from .pretrained import init_weights
 from .processes import unwrap
 from .run import Run
 
@@ -77,7 +75,7 @@ class TaskRunner(Runner):
         transfers to new filters would be lost.
         """
         if self.task == 0:
-            self._init_base_weights()
+            init_weights(unwrap(self.model), super()._init_model_weights, bool(self.cfg.get('trust_pickled_weights')))
             return
         run, model = self.scenario_run, unwrap(self.model)
         classes = self.train_dataloader.dataset.metainfo['classes']
@@ -88,38 +86,10 @@ class TaskRunner(Runner):
         for value in model.state_dict().values():
             broadcast(value)  # each process has drawn the new filters for itself
 
-    def _init_base_weights(self) -> None:
-        """Initialise as mmengine does; a pretrained file that cannot be had is one sentence."""
-        trusted = self.cfg.get('trust_pickled_weights')
-        try:
-            with contextlib.nullcontext() if trusted else nothing_unpickled():
-                super()._init_model_weights()
-        except InputError:
-            raise  # of a backbone that looks at its weights itself
-        except Exception as error:  # a damaged file raises almost anything
-            init_cfg = unwrap(self.model).backbone.init_cfg
-            if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained':
-                raise
-            file = _address(init_cfg['checkpoint'])
-            if isinstance(error, UnpicklingError) and not trusted:
-                raise InputError(f'the pretrained weights {file} are damaged, or hold more than tensors and are not '
-                                 'loaded, because unpickling them could run code; if you trust who made them, add '
-                                 '--trust-pickled-weights') from error
-            fault = (str(error) or type(error).__name__).splitlines()[0]
-            raise InputError(f'the pretrained weights {file} cannot be loaded ({fault}); put the file somewhere and '
-                             'set model.backbone.init_cfg.checkpoint to its path, or set model.backbone.init_cfg=None '
-                             'to start from scratch') from error
-
 
 def _is_worth_the_console(record: logging.LogRecord) -> bool:
     """Hide mmengine's line per frozen tensor."""
     return not record.getMessage().endswith('is skipped since its requires_grad=False')
-
-
-def _address(checkpoint: str) -> str:
-    """Where mmengine fetches a file that is known by a short name."""
-    scheme, _, name = checkpoint.partition('://')
-    return get_external_models().get(name, checkpoint) if scheme in ('open-mmlab', 'openmmlab') else checkpoint
 
 
 def task_runner(run: Run, cfg: Config, task: int, trains: bool = True) -> TaskRunner:

@@ -100,14 +100,20 @@ def _logged_errors() -> Iterator[None]:
         raise
 
 
-def evaluate_task(run: Run, task: int) -> dict:
+def evaluate_task(run: Run, task: int, tta: bool = False) -> dict:
     """Evaluate a learned task.
 
+    Args:
+        run: the run that the task belongs to.
+        task: index of the task.
+        tta: whether probabilities are averaged over several views of each image (``tta_pipeline``, ``tta_model``).
+
     Returns:
-        The metrics of ``IncrementalIoUMetric``, and what was forgotten (see ``evaluation.forgetting``).
+        The metrics of ``IncrementalIoUMetric``, and what was forgotten (see ``evaluation.forgetting``); with ``tta``
+        nothing is said of that, as earlier tasks were evaluated without.
     """
     run.learned_task(task)
-    cfg = task_config(run.config, task)
+    cfg = task_config(run.config, task, tta)
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] == 'ProgressHook']
     with machine_faults(run.work_dir):
         runner = task_runner(run, cfg, task, trains=False)
@@ -116,14 +122,20 @@ def evaluate_task(run: Run, task: int) -> dict:
         path = run.folder(task) / WEIGHTS
         learned = load_weights(path, [classes[label] for label in run.scenario.seen(task)], task)
         fill(unwrap(runner.model), learned.state_dict, path, run.config.filename)
-        return _tested(run, runner)
+        if not tta:
+            return _tested(run, runner)
+        with config_faults(cfg):
+            merging = dict(cfg.get('tta_model') or dict(type='IncrementalTTAModel'))
+            runner.model = MODELS.build(dict(merging, module=unwrap(runner.model)))
+        metrics = runner.test()
+        return {**metrics, **forgetting(metrics['IoU'], [])}
 
 
 def _tested(run: Run, runner: TaskRunner) -> dict:
     """Metrics of a runner's network, and what was forgotten since the earlier tasks' results."""
     metrics = runner.test()
     learned = [_learned_iou(run, task, metrics['IoU']) for task in range(runner.task)]
-    return {**metrics, **forgetting(metrics['IoU'], learned)}
+    return {**metrics, **forgetting(metrics['IoU'], learned, metrics['absent'])}
 
 
 def _learned_iou(run: Run, task: int, names: Mapping[str, float | None]) -> dict[str, float | None]:

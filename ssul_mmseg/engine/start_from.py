@@ -41,6 +41,9 @@ def copy_learned_task(run: Run, source: Path, tasks: Sequence[int] | None, resum
     if first == 0 or first - 1 not in learned:
         raise InputError(f'task {first} starts from task {first - 1}, which {source} has not learned (it holds '
                          f'{", ".join(map(str, learned))}); choose other --tasks or another --start-from')
+    if first == len(run.tasks):
+        raise InputError(f'{source} has learned all {first} tasks; say with --tasks which to learn again from the one '
+                         'before')
     for task in range(first):
         _copy_task(run, source, task, resume)
     if run.memory is not None:

@@ -19,6 +19,10 @@ HOOKS = ('SeedHook', 'FreezeHook', 'FiniteLossHook', 'MemoryHook', 'WeightsHook'
 """Hooks of training that need no arguments, one duty each."""
 
 
+TTA_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+"""Scales of test-time augmentation where the config has no ``tta_pipeline``: mmseg's, each also flipped."""
+
+
 def memory_of(cfg: Config) -> ExemplarMemory | None:
     """The config's empty memory, or None where it has none.
 
@@ -33,12 +37,13 @@ def memory_of(cfg: Config) -> ExemplarMemory | None:
     return ExemplarMemory(**{key: value for key, value in memory.items() if key != 'labels'})
 
 
-def task_config(cfg: Config, task: int) -> Config:
+def task_config(cfg: Config, task: int, tta: bool = False) -> Config:
     """Make the config of one task.
 
     Args:
         cfg: a scenario's config with ``work_dir``.
         task: index of the task.
+        tta: whether test images are loaded in several views, for test-time augmentation.
 
     Returns:
         A config of which :func:`~ssul_mmseg.engine.runner.task_runner` makes the runner of the task.
@@ -50,6 +55,8 @@ def task_config(cfg: Config, task: int) -> Config:
         scenario, memory, work_dir = Scenario(**cfg.scenario), memory_of(cfg), cfg.work_dir
         cfg = network_config(cfg, task)
         cfg.experiment_name = f'task_{task}'
+        if tta:
+            _set_tta(cfg)
         _set_data(cfg, work_dir, task)
         _set_batch_size(cfg, scenario, memory)
         _set_loops(cfg, scenario)
@@ -91,6 +98,17 @@ def network_config(cfg: Config, task: int) -> Config:
     return cfg
 
 
+def _set_tta(cfg: Config) -> None:
+    """Load test images in several views: those of ``tta_pipeline``, or six scales of what the test pipeline packs."""
+    dataset = cfg.test_dataloader.dataset
+    if not cfg.get('tta_pipeline'):
+        *load, pack = dataset.pipeline
+        views = [dict(type='ScaleAndFlip', scale=scale, flip=flip) for scale in TTA_SCALES for flip in (False, True)]
+        cfg.tta_pipeline = [*load, dict(type='TestTimeAug', transforms=[views, [pack]])]
+    dataset.pipeline = cfg.tta_pipeline
+    cfg.feature_cache = None  # features are those of one view
+
+
 def _set_data(cfg: Config, work_dir: str, task: int) -> None:
     """What the data sets, transforms and samplers need to know of the task."""
     train, test, seed = cfg.train_dataloader, cfg.test_dataloader, cfg.randomness.seed
@@ -101,8 +119,11 @@ def _set_data(cfg: Config, work_dir: str, task: int) -> None:
         for transform in loader.dataset.pipeline:
             _set_transform(cfg, transform)
     common = dict(scenario=dict(cfg.scenario), task=task, index_cache=str(work_dir))
-    labels = (cfg.get('memory') or {}).get('labels')
-    train.dataset.update(common, seed=seed, **({'exemplar_labels': labels} if labels else {}))
+    memory = dict(cfg.get('memory') or {})
+    if memory:
+        train.dataset.exemplar_labels = memory.pop('labels', 'stored')
+        train.dataset.memory_args = memory
+    train.dataset.update(common, seed=seed)
     test.dataset.update(common, test_mode=True)
     train.batch_sampler.update(seed=seed, task=task)
     for loader in (train, test):

@@ -6,7 +6,7 @@ from mmseg.registry import HOOKS
 from ..work_dir.layout import WEIGHTS
 from ..work_dir.weights import save_weights
 from .finite_hook import refuse_not_finite
-from .processes import unwrap
+from .processes import on_main_process, unwrap
 from .runner import TaskRunner
 
 ORIGIN = 'origin'
@@ -22,7 +22,8 @@ class WeightsHook(Hook):
     def after_train(self, runner: TaskRunner) -> None:
         """Let the method finish its task, and save."""
         run, model, dataset = runner.scenario_run, unwrap(runner.model), runner.train_dataloader.dataset
-        state = {'state_dict': model.state_dict(), 'method_state': model.finish_task(runner.train_dataloader)}
+        method_state = model.finish_task(runner.train_dataloader)  # may still change the weights
+        state = {'state_dict': model.state_dict(), 'method_state': method_state}
         refuse_not_finite(state, runner, runner.iter)
         if is_main_process():
             seen = run.scenario.seen(runner.task)
@@ -34,4 +35,6 @@ class WeightsHook(Hook):
 
 def origin_of(runner: TaskRunner) -> dict[str, str]:
     """What a task is learned from: checksums of the old task's weights and of the images with what they show."""
-    return {'old weights': runner.old_digest, 'images': runner.train_dataloader.dataset.digest()}
+    # One process reads all files for all.
+    images = on_main_process(runner.train_dataloader.dataset.digest)
+    return {'old weights': runner.old_digest, 'images': images}

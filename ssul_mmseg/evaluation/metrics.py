@@ -22,10 +22,11 @@ def iou_from_counts(intersection: np.ndarray, predicted: np.ndarray, true: np.nd
         true: int64 (C,), pixels labelled as the class, TP + FN.
 
     Returns:
-        Percent by class; None for a class that no pixel is labelled as.
+        Percent by class: 0 for a class that is predicted where no pixel is labelled as it, None for a class that no
+        pixel is either.
     """
     union = predicted + true - intersection
-    return [100 * float(i) / float(u) if t else None for i, u, t in zip(intersection, union, true, strict=True)]
+    return [100 * float(i) / float(u) if u else None for i, u in zip(intersection, union, strict=True)]
 
 
 def mean(values: Iterable[float | None]) -> float | None:
@@ -41,8 +42,9 @@ class IncrementalIoUMetric(BaseMetric):
     Needs ``dataset_meta['classes']``: names by label, background first. The result holds, in percent: ``mIoU_base``,
     ``mIoU_new``, ``mIoU_all`` (base and all count background, unless ``dataset_meta['background']`` says that every
     pixel is of a class: then only those of future classes are), ``mIoU_base_no_background``,
-    ``mIoU_all_no_background`` and ``IoU`` by class name. A class without a labelled pixel is None and counts in no
-    mean; a mean over nothing is None.
+    ``mIoU_all_no_background``, ``IoU`` by class name, and ``absent``, the names of the classes learned so far that no
+    pixel is labelled as. An absent class has IoU 0 if it is predicted anywhere, else None, which counts in no mean. A
+    mean over nothing is None.
 
     Args:
         scenario: a :class:`~ssul_mmseg.tasks.Scenario`, or its arguments, as a config gives them.
@@ -134,7 +136,9 @@ class IncrementalIoUMetric(BaseMetric):
         if not results:
             raise InputError('there is no test image; check the paths of test_dataloader.dataset')
         names = self._class_names()
-        iou = iou_from_counts(*np.sum(results, axis=0))
+        counts = np.sum(results, axis=0)
+        iou = iou_from_counts(*counts)
+        absent = {label for label in self.scenario.seen(self.task) if label != BACKGROUND and not counts[2][label]}
         if not self.dataset_meta.get('background', True):
             iou[BACKGROUND] = None
         seen = self.scenario.seen(self.task)
@@ -151,6 +155,7 @@ class IncrementalIoUMetric(BaseMetric):
             'mIoU_base_no_background': over(base),
             'mIoU_all_no_background': over([*base, *new]),
             'IoU': {names[label]: value for label, value in enumerate(iou)},
+            'absent': [names[label] for label in sorted(absent)],
         }
 
     def _class_names(self) -> Sequence[str]:

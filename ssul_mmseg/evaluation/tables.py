@@ -8,6 +8,7 @@ SHOWN_CLASSES = 3
 CLASSES_PER_ROW = 4
 FORGETTING = 'Forgetting: points lost since a class was learned, the mean over the old classes; negative is a gain.'
 BACKGROUND_ALONE = 'Base{} is of background alone: the test masks show no base class.'
+ABSENT = 'In no test mask: {} of {} classes ({}); the IoU of such a class is 0 if it is predicted anywhere, else n/a.'
 
 
 def number(value: float | None) -> str:
@@ -63,7 +64,7 @@ def scenario_table(results: dict) -> str:
         parts.append(BACKGROUND_ALONE.format(f' of task{"s" * (len(alone) > 1)} {", ".join(alone)}'))
     if results['tasks']:
         last = results['tasks'][-1]
-        parts += [f'IoU in percent after task {last["task"]}:', iou_table(last['IoU'])]
+        parts += [f'IoU in percent after task {last["task"]}:', iou_table(last['IoU']), *_absent(last)]
     return '\n\n'.join(parts) + '\n'
 
 
@@ -84,13 +85,19 @@ def task_table(results: dict, task: int, metrics: Mapping) -> str:
              FORGETTING]
     if _background_alone(means, {'base': metrics['mIoU_base_no_background']}):
         parts.append(BACKGROUND_ALONE.format(''))
-    return '\n\n'.join([*parts, 'IoU in percent:', iou_table(metrics['IoU'])]) + '\n'
+    return '\n\n'.join([*parts, 'IoU in percent:', iou_table(metrics['IoU']), *_absent(metrics)]) + '\n'
 
 
 def _title(results: Mapping) -> str:
     """Method, data, scenario and seed of a run."""
     return (f'{results["method"]} on {results["dataset"]} {results["scenario"]}, {results["setting"]}, '
             f'seed {results["seed"]}')
+
+
+def _absent(metrics: Mapping) -> list[str]:
+    """A sentence on the classes that no test mask holds, if there are any; background is not among them."""
+    absent = metrics['absent']
+    return [ABSENT.format(len(absent), len(metrics['IoU']) - 1, class_list(absent))] if absent else []
 
 
 def _background_alone(means: Mapping[str, float | None], without: Mapping[str, float | None]) -> bool:

@@ -14,7 +14,8 @@ from .heads import (
 from .losses import SigmoidBCELoss, SoftmaxCELoss
 from .norm import GlooSyncBN
 from .segmentors import IncrementalSegmentor
+from .tta import IncrementalTTAModel
 
 __all__ = ['EfficientNetLite', 'GlooSyncBN', 'IncrementalASPPHead', 'IncrementalDepthwiseSeparableASPPHead',
            'IncrementalFCNHead', 'IncrementalHead', 'IncrementalSegformerHead', 'IncrementalSegmentor',
-           'IncrementalUPerHead', 'SigmoidBCELoss', 'SoftmaxCELoss']
+           'IncrementalTTAModel', 'IncrementalUPerHead', 'SigmoidBCELoss', 'SoftmaxCELoss']

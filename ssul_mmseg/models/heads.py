@@ -203,7 +203,8 @@ class IncrementalHead(BaseDecodeHead):
         """
         if self.dropout is not None:
             features = self.dropout(features)
-        if not hasattr(self.loss_decode, 'grid_sum'):
+        # A list of losses and a pixel sampler need every channel of every pixel, at full resolution.
+        if self.sampler is not None or not hasattr(self.loss_decode, 'grid_sum'):
             return self._mmseg_loss(self.classify(features).float(), target)
         logits = self.classify(features, names).float()
         target = self._channels_among(target, names)

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ..errors import InputError
 from ..scenario import IGNORE
 from .upsampling import upsample
 
@@ -120,7 +119,7 @@ def softmax_ce(logits: Tensor, target: Tensor) -> Tensor:
 class GridLoss(nn.Module, ABC):
     """A loss that mmseg can call, and that takes logits on the grid of the features where that is cheaper.
 
-    A subclass gives :meth:`grid_sum`; mmseg's protocol follows from it.
+    A subclass gives :meth:`grid_sum`, and :meth:`pixel_losses` for pixel samplers; mmseg's protocol follows from both.
     """
 
     loss_name = ''
@@ -138,24 +137,39 @@ class GridLoss(nn.Module, ABC):
             align_corners: as in :func:`torch.nn.functional.interpolate`.
         """
 
-    def forward(self, cls_score: Tensor, label: Tensor, weight: Tensor | None = None,
-                ignore_index: int = IGNORE) -> Tensor:
+    @abstractmethod
+    def pixel_losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss of every pixel, of which :meth:`grid_sum` is the sum.
+
+        Args:
+            logits: float (B, C, H, W), at the target's size.
+            target: int64 (B, H, W), a channel 0..C-1, :data:`NO_POSITIVE` or :data:`IGNORED`.
+
+        Returns:
+            float (B, H, W) in nats, 0 where pixels are ignored.
+        """
+
+    def forward(self, cls_score: Tensor, label: Tensor, weight: Tensor | None = None, ignore_index: int = IGNORE,
+                reduction_override: str | None = None) -> Tensor:
         """Mean over the valid pixels of this process, as mmseg asks for it.
 
         Args:
             cls_score: float (B, C, H, W), logits.
             label: int64 (B, H, W), a channel or ``ignore_index``.
-            weight: not supported; mmseg gives None without a pixel sampler.
+            weight: float (B, H, W), what a pixel sampler multiplies each pixel's loss by; None: 1 everywhere.
             ignore_index: label of the pixels that do not count.
+            reduction_override: 'none' for the loss of every pixel, by which a sampler looks for hard ones.
 
-        Raises:
-            InputError: there are pixel weights.
+        Returns:
+            A scalar in nats per pixel, or float (B, H, W) without reduction.
         """
-        if weight is not None:
-            raise InputError(f'{type(self).__name__} takes no pixel weights; remove decode_head.sampler, or set '
-                             "decode_head.loss_decode to one of mmseg's losses")
-        target = label.masked_fill(label == ignore_index, IGNORED)
-        return self.grid_sum(cls_score.float(), target) / (target != IGNORED).sum().clamp(min=1)
+        logits, target = cls_score.float(), label.masked_fill(label == ignore_index, IGNORED)
+        if reduction_override == 'none':
+            return self.pixel_losses(logits, target)
+        count = (target != IGNORED).sum().clamp(min=1)
+        if weight is None:
+            return self.grid_sum(logits, target) / count
+        return (self.pixel_losses(logits, target) * weight).sum() / count
 
 
 @MODELS.register_module()
@@ -169,6 +183,11 @@ class SigmoidBCELoss(GridLoss):
         """Return :func:`upsampled_sigmoid_bce`."""
         return upsampled_sigmoid_bce(logits, target, align_corners)
 
+    def pixel_losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Sum of the channels' losses in each pixel: softplus of all scores, less the score of the true channel."""
+        score = logits.gather(1, target.clamp(min=0).unsqueeze(1)).squeeze(1)
+        return (F.softplus(logits).sum(1) - score * (target >= 0)) * (target != IGNORED)
+
 
 @MODELS.register_module()
 class SoftmaxCELoss(GridLoss):
@@ -179,6 +198,10 @@ class SoftmaxCELoss(GridLoss):
     def grid_sum(self, logits: Tensor, target: Tensor, align_corners: bool = False) -> Tensor:
         """Return :func:`softmax_ce` of logits (B, C, h, w), upsampled to the target's size."""
         return softmax_ce(upsample(logits, target.shape[1:], align_corners), target)
+
+    def pixel_losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy of each pixel."""
+        return F.cross_entropy(logits, target, ignore_index=IGNORED, reduction='none')
 
 
 def channel_table(num_channels: int, kept: list[int], device: torch.device) -> Tensor:

@@ -1,7 +1,5 @@
 """What all methods share: a segmentor that starts from the old task, freezes parts of itself, and predicts labels."""
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.structures import PixelData
@@ -12,48 +10,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
-from ..scenario import BACKGROUND
+from .batch import Batch, of_one_size
 from .heads import IncrementalHead
+from .memory_format import choose_memory_format
 from .old_model import OldModel
-from .upsampling import upsample, upsampled_argmax
+from .old_task import OldTask, check_weights
+from .predicting import add_unknown, check_test_cfg, labels_at_image_size, logits_at_image_size
+from .upsampling import upsample
+
+__all__ = ['Batch', 'IncrementalSegmentor', 'OldTask', 'of_one_size']
 
 MERGE_UNKNOWN = ('labels', 'scores')
-
-
-@dataclass
-class Batch:
-    """What a method sees of a batch of B images.
-
-    Args:
-        labels: uint8 or int64 (B, H, W), augmented labels.
-        features: float (B, channels, h, w), what the classifiers see; empty until the network has run.
-        inputs: float (B, 3, H, W), normalised images; None where they come from the feature cache.
-        prefix: maps of the backbone; () where features come from the feature cache.
-        maps: maps that the head sees, of the backbone or the neck; () likewise.
-        targets: int64 (B, H, W), channels of the head or ``losses.IGNORED``; what ``targets`` returned, empty before.
-        old: what ``ask_old_model`` returned.
-    """
-
-    labels: Tensor
-    features: Tensor = field(default_factory=lambda: torch.empty(0))
-    inputs: Tensor | None = None
-    prefix: tuple[Tensor, ...] = ()
-    maps: tuple[Tensor, ...] = ()
-    targets: Tensor = field(default_factory=lambda: torch.empty(0))
-    old: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class OldTask:
-    """What a task takes over from the one before.
-
-    Args:
-        weights: state dict of its network.
-        state: its method's own state, what ``finish_task`` returned.
-    """
-
-    weights: Mapping[str, Tensor]
-    state: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class IncrementalSegmentor(EncoderDecoder):
@@ -79,7 +46,8 @@ class IncrementalSegmentor(EncoderDecoder):
         freeze_backbone: whether the backbone keeps its (pretrained) weights in every task, the first included.
 
     Raises:
-        InputError: ``merge_unknown`` is none of the two, or the head is no incremental one.
+        InputError: ``merge_unknown`` is none of the two, ``test_cfg`` is no such dict, a head is no incremental one, or
+            an auxiliary head has other channels than the decode head.
     """
 
     decode_head: IncrementalHead
@@ -97,21 +65,29 @@ class IncrementalSegmentor(EncoderDecoder):
                  freeze_backbone: bool = False) -> None:
         super().__init__(
             backbone=backbone, decode_head=decode_head, neck=neck, auxiliary_head=auxiliary_head,
-            data_preprocessor=data_preprocessor, train_cfg=train_cfg, test_cfg=test_cfg or dict(mode='whole'))
+            data_preprocessor=data_preprocessor, train_cfg=train_cfg, test_cfg=check_test_cfg(test_cfg))
         if merge_unknown not in MERGE_UNKNOWN:
             raise InputError(f'model.merge_unknown is {merge_unknown!r}; choose one of {", ".join(MERGE_UNKNOWN)}')
         for head in self.heads:
             if not isinstance(head, IncrementalHead):
                 raise InputError(f'{type(head).__name__} is no head that learns task by task; set the type of '
                                  f'model.decode_head to an Incremental... head, such as IncrementalASPPHead')
+            if head.names != self.decode_head.names:
+                raise InputError('model.decode_head and model.auxiliary_head learn from the same targets, but one has '
+                                 'an unknown channel and the other has none; give both the same value of unknown')
         self.merge_unknown = merge_unknown
         self.freeze_backbone = freeze_backbone
         self.old_model: OldModel | None = None
-        self.memory_format = torch.contiguous_format
-        if channels_last and not any(map(_breaks_channels_last, self.modules())):
-            self.memory_format = torch.channels_last
-            self.to(memory_format=self.memory_format)
+        self.memory_format = choose_memory_format(self, channels_last)
+        self.to(memory_format=self.memory_format)
         self.task = self.decode_head.task
+
+    def init_weights(self) -> None:
+        """Initialise all parts; mmengine passes over several auxiliary heads, as a plain list holds them."""
+        super().init_weights()
+        for head in self.heads:
+            if not head.is_init:
+                head.init_weights()
 
     # The contract of a method, in the order of a task.
 
@@ -135,13 +111,7 @@ class IncrementalSegmentor(EncoderDecoder):
         """
         own = self.state_dict()
         new = tuple(f'{name}.classifiers.{head.new_name}.' for name, head in self._named_heads())
-        expected = {key for key in own if not key.startswith(new)}
-        wrong = sorted(expected.symmetric_difference(old.weights))
-        wrong = wrong or [key for key in sorted(expected) if _form(own[key]) != _form(old.weights[key])]
-        if wrong:
-            raise InputError(f'the weights of task {self.task - 1} do not fit this network: {wrong[0]} is missing, '
-                             f'unknown or of another shape or type ({len(wrong)} such in all); train task '
-                             f'{self.task - 1} with this config')
+        check_weights(old.weights, own, {key for key in own if not key.startswith(new)}, self.task - 1)
         self.load_state_dict({**own, **old.weights})
         for head in self.heads:
             head.init_classifiers(head.new_name)
@@ -384,7 +354,7 @@ class IncrementalSegmentor(EncoderDecoder):
     @property
     def predicts_from_features(self) -> bool:
         """Whether the features of a whole image decide its labels, which slide inference does not do."""
-        return self.test_cfg.get('mode', 'whole') == 'whole'
+        return self.test_cfg.mode == 'whole'
 
     def predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None = None) -> list[SegDataSample]:
         """Predict labels of images (B, 3, H, W), see :meth:`predict_by_feat`."""
@@ -392,8 +362,8 @@ class IncrementalSegmentor(EncoderDecoder):
         size = (inputs.shape[2], inputs.shape[3])
         if self.predicts_from_features:
             return self.predict_by_feat(self.trunk(inputs), size, samples)
-        metas = [dict(sample.metainfo, img_shape=size, pad_shape=size) for sample in samples]
-        return self._predict_by_logits(self.inference(inputs, metas), size, samples)
+        metas = [{'ori_shape': size, **sample.metainfo, 'img_shape': size, 'pad_shape': size} for sample in samples]
+        return self.predict_by_logits(self.inference(inputs, metas), size, samples)
 
     def predict_by_feat(self, features: Tensor, input_size: tuple[int, int],
                         data_samples: Sequence[SegDataSample]) -> list[SegDataSample]:
@@ -409,78 +379,37 @@ class IncrementalSegmentor(EncoderDecoder):
         Returns:
             The samples with ``pred_sem_seg``, uint8 (1, H, W): 0 background, 1..n_seen, UNKNOWN.
         """
-        return self._predict_by_logits(self.decode_head.classify(features), input_size, data_samples)
+        return self.predict_by_logits(self.decode_head.classify(features), input_size, data_samples)
 
-    def _predict_by_logits(self, logits: Tensor, input_size: tuple[int, int],
-                           data_samples: Sequence[SegDataSample]) -> list[SegDataSample]:
+    def predict_by_logits(self, logits: Tensor, input_size: tuple[int, int],
+                          data_samples: Sequence[SegDataSample]) -> list[SegDataSample]:
         """Predict labels from logits (B, C, h, w), see :meth:`predict_by_feat`."""
-        for image, sample in zip(logits.float(), data_samples, strict=True):
-            sample.pred_sem_seg = PixelData(data=self._labels(image.unsqueeze(0), input_size, sample))
+        for image, sample in zip(logits.float().split(1), data_samples, strict=True):
+            sample.pred_sem_seg = PixelData(data=self._labels(image, input_size, sample))
             if self.test_cfg.get('seg_logits'):
-                sample.seg_logits = PixelData(data=self._at_image_size(image.unsqueeze(0), input_size, sample)[0])
+                scores = logits_at_image_size(image, input_size, sample, self.align_corners)
+                sample.seg_logits = PixelData(data=scores[0])
         return list(data_samples)
+
+    def _labels(self, logits: Tensor, input_size: tuple[int, int], sample: SegDataSample) -> Tensor:
+        """Labels (1, H, W) of one image's logits (1, C, h, w)."""
+        if not self._adds_scores:
+            channels = labels_at_image_size(logits, input_size, sample, self.align_corners)
+            return self.decode_head.to_labels(channels)
+        scores = logits_at_image_size(logits, input_size, sample, self.align_corners)
+        return self.labels_of_scores(self.probabilities(scores))
 
     def labels_of_scores(self, scores: Tensor) -> Tensor:
         """Labels uint8 (B, H, W) of the largest of scores (B, C, H, W), with unknown merged as the model says."""
         if self._adds_scores:
-            background = scores[:, BACKGROUND] + scores[:, -1]
-            scores = torch.cat([background.unsqueeze(1), scores[:, 1:-1]], dim=1)
+            scores = add_unknown(scores)
         return self.decode_head.to_labels(scores.argmax(1))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Sigmoid or softmax of logits (B, C, H, W), as the head was trained."""
         return logits.sigmoid() if self.decode_head.independent_channels else logits.softmax(1)
 
-    def _labels(self, logits: Tensor, input_size: tuple[int, int], sample: SegDataSample) -> Tensor:
-        """Labels (1, H, W) of one image's logits (1, C, h, w)."""
-        head = self.decode_head
-        view, shown, size = _window(input_size, sample)
-        if size == shown and not self._adds_scores:
-            return head.to_labels(upsampled_argmax(logits, input_size, head.align_corners)[:, view[0], view[1]])
-        scores = self._at_image_size(logits, input_size, sample)
-        return self.labels_of_scores(self.probabilities(scores) if self._adds_scores else scores)
-
-    def _at_image_size(self, logits: Tensor, input_size: tuple[int, int], sample: SegDataSample) -> Tensor:
-        """Logits (1, C, H, W) at the prediction's size, cut from the padding."""
-        align_corners = self.decode_head.align_corners
-        view, _, size = _window(input_size, sample)
-        scores = upsample(logits, input_size, align_corners)[:, :, view[0], view[1]]
-        return upsample(scores, size, align_corners)
-
     @property
     def _adds_scores(self) -> bool:
         """Whether unknown's score is added to the background's."""
         return self.merge_unknown == 'scores' and self.decode_head.has_unknown
-
-
-def _window(input_size: tuple[int, int], sample: SegDataSample
-            ) -> tuple[tuple[slice, slice], tuple[int, int], tuple[int, int]]:
-    """Where in the network's input the image lies, how large it is there, and the size of the prediction."""
-    left, right, top, bottom = sample.metainfo.get('img_padding_size', sample.metainfo.get('padding_size', [0] * 4))
-    view = slice(top, input_size[0] - bottom), slice(left, input_size[1] - right)
-    shown = input_size[0] - top - bottom, input_size[1] - left - right
-    size = tuple(sample.gt_sem_seg.shape) if 'gt_sem_seg' in sample else sample.metainfo.get('ori_shape', shown)
-    return view, shown, tuple(size)
-
-
-def of_one_size(batch: dict) -> Iterator[dict]:
-    """Parts of a loaded batch, in its order, each of images of one size: a network takes no others together."""
-    images, samples = batch['inputs'], batch['data_samples']
-    for _, part in groupby(range(len(images)), key=lambda position: images[position].shape):
-        positions = list(part)
-        yield dict(inputs=[images[i] for i in positions], data_samples=[samples[i] for i in positions])
-
-
-def _form(tensor: Tensor) -> tuple:
-    """What two tensors must share for one to take the other's values."""
-    return tensor.shape, tensor.dtype, tensor.layout
-
-
-def _breaks_channels_last(module: nn.Module) -> bool:
-    """Whether a module is unsafe in channels-last layout.
-
-    PyTorch 2.13 on one CPU thread writes outside its memory in the backward pass of a strided 1x1 convolution of fewer
-    channels than a vector register holds.
-    """
-    return (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.stride != (1, 1)
-            and module.in_channels < 8)

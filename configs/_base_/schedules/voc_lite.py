@@ -10,5 +10,5 @@
 # `tools/dist_train.sh CONFIG 2` halves these times. Output stride 8 would cost 3 times as much.
 train_cfg = dict(by_epoch=True, max_epochs=30)
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4))
-param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0, by_epoch=True, convert_to_iter_based=True)]
+param_scheduler = [dict(type='DeepLabPolyLR', power=0.9, eta_min=0, by_epoch=True, convert_to_iter_based=True)]
 feature_cache = dict(views=5)
