@@ -27,13 +27,12 @@ def tree(tmp_path_factory):
     return voc_tree(tmp_path_factory.mktemp('data') / 'voc', num_images=37)
 
 
-def command(tree, work_dir, processes, resume=False, tasks='0-1', **options):
+def command(tree, work_dir, processes, resume=False, tasks='0-1', config='configs/ssul/voc_15-1_m.py', **options):
     # At the usual learning rate this tiny network is chaotic: rounding alone would grow beyond any tolerance.
     options = {**tiny_options(tree), 'scenario.name': '19-1', 'memory.size': 10, 'train_cfg.max_epochs': 2,
                'train_dataloader.batch_size': 4, 'optim_wrapper.optimizer.lr': .001, **options}
     arguments = ['--work-dir', str(work_dir), '--tasks', str(tasks), *(['--resume'] if resume else []), '--cfg-options',
                  *(f'{key}={value}'.replace(' ', '') for key, value in options.items())]
-    config = 'configs/ssul/voc_15-1_m.py'
     return [sys.executable, 'tools/train.py', config, *arguments] if processes is None else [
         'tools/dist_train.sh', config, str(processes), *arguments]
 
@@ -93,6 +92,20 @@ def test_processes_share_the_feature_cache(tree, one, tmp_path):
         (tmp_path / name / 'task_0').symlink_to(one / 'task_0')
         train(tree, tmp_path / name, processes, tasks=1, **cached)
     assert_same(tmp_path / 'alone', tmp_path / 'shared')
+
+
+@pytest.mark.parametrize('method, own', [
+    ('ewc', {}), ('plop', {'model.median': 'exact', 'model.entropy': 'normalised'})], ids=['ewc', 'plop'])
+def test_processes_share_what_a_method_gathers(tree, tmp_path, method, own):
+    """The gradients' average of EWC, the medians of PLOP and its means over images."""
+    options = {'train_cfg.max_epochs': 1, 'incremental.train_cfg.max_epochs': 3, **own}
+    for processes, name in ((None, 'alone'), (2, 'shared')):
+        train(tree, tmp_path / name, processes, config=f'configs/{method}/voc_15-1.py', **options)
+    one, two = (load_state(tmp_path / f'{name}/task_1/weights.pth') for name in ('alone', 'shared'))
+    for part in ('state_dict', 'method_state'):
+        assert one[part].keys() == two[part].keys() and bool(one[part]) == (part == 'state_dict' or method == 'ewc')
+        for key, value in one[part].items():
+            torch.testing.assert_close(two[part][key], value, rtol=1e-3, atol=1e-5, msg=lambda m, k=key: f'{k} {m}')
 
 
 def test_normalisation_in_classifiers_bears_uneven_shares_and_low_precision(tree, tmp_path):

@@ -3,9 +3,11 @@ import math
 
 import pytest
 import torch
+import torch.multiprocessing
 import torch.nn.functional as F
 from tiny import samples_of, started, tiny_config, tiny_model, voc_tree
 
+from ssul_mmseg.engine.launch import leave_processes
 from ssul_mmseg.engine.run import Run
 from ssul_mmseg.engine.runner import task_runner
 from ssul_mmseg.engine.scenario_loop import run_scenario
@@ -122,6 +124,30 @@ def test_thresholds_are_medians_over_the_training_images(tmp_path, options):
         assert threshold == pytest.approx(max(median, .001), abs=.0101 if values else 1e-9) or math.isinf(threshold)
         if 'median' in options and values:
             assert threshold == pytest.approx(sorted(values)[len(values) // 2], abs=.0201)
+
+
+def thresholds(images):
+    """Exact medians of the paper's entropy over some images of noise."""
+    model, _ = second_task(median='exact', entropy='normalised')
+    model.data_preprocessor.size = (32, 32)
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(0, 256, (4, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    samples = samples_of(torch.zeros(4, 32, 32, dtype=torch.uint8))
+    model.before_training([dict(inputs=[inputs[i]], data_samples=[samples[i]]) for i in images])
+    return model.thresholds
+
+
+def put_thresholds(rank, folder, queue):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    queue.put((rank, thresholds([2 * rank, 2 * rank + 1]).tolist()))
+    leave_processes()
+
+
+def test_processes_find_the_thresholds_of_all_their_images(tmp_path):
+    queue = torch.multiprocessing.get_context('spawn').SimpleQueue()
+    torch.multiprocessing.spawn(put_thresholds, (str(tmp_path), queue), nprocs=2)
+    assert dict(queue.get() for _ in range(2)) == dict.fromkeys(range(2), thresholds(range(4)).tolist())
+    assert thresholds(range(2)).tolist() != thresholds(range(4)).tolist()
 
 
 def test_other_options_are_refused():

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image
-from tiny import ROOT, held, tiny_config, tiny_options, voc_tree
+from tiny import METHODS, ROOT, held, tiny_config, tiny_options, voc_tree
 
 from ssul_mmseg.datasets.memory import ExemplarMemory
 from ssul_mmseg.engine import checkpoint_hook, resume, runner, scenario_loop, weights_hook
@@ -156,9 +156,11 @@ def results(work_dir):
 def assert_same(work_dir, expected):
     for task in range(len(results(expected)['tasks'])):
         weights, whole = (load_state(place / f'task_{task}/weights.pth') for place in (work_dir, expected))
-        assert weights['meta'] == whole['meta'] and weights['state_dict'].keys() == whole['state_dict'].keys()
-        for key, value in whole['state_dict'].items():
-            assert torch.equal(weights['state_dict'][key], value), f'task {task} {key}'
+        assert weights['meta'] == whole['meta']
+        for part in ('state_dict', 'method_state'):
+            assert weights[part].keys() == whole[part].keys()
+            for key, value in whole[part].items():
+                assert torch.equal(weights[part][key], value), f'task {task} {part} {key}'
     manifests, whole = ({path.parent.name: path.read_bytes() for path in place.glob('task_*/memory.json')}
                         for place in (work_dir, expected))
     assert manifests == whole
@@ -179,6 +181,23 @@ def test_a_run_stopped_everywhere_ends_in_the_same_numbers(tree, undisturbed, tm
     run_scenario(cfg, resume=True)
     assert seen.starts == [(1, 6)] and not seen.warnings
     assert_same(tmp_path, undisturbed(variant))
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_every_method_goes_on_in_mid_task(tree, tmp_path, monkeypatch, method):
+    options = {'scenario.name': '15-5', 'checkpoint.interval': 1, 'checkpoint.by_epoch': False,
+               'train_cfg.max_epochs': 1, 'incremental.train_cfg.max_epochs': 4,
+               **({'memory.size': 8} if method.endswith('_m') else {})}
+    path = f'configs/{method}.py'
+    whole, parts = (tiny_config(tree, tmp_path / name, path, **options) for name in ('whole', 'parts'))
+    for task in range(len(run_scenario(whole)['tasks'])):
+        with monkeypatch.context() as patch:
+            stop(patch, *iteration(task, 3))
+            with pytest.raises(StoppedError):
+                run_scenario(parts, resume=task > 0)
+        assert load_state(tmp_path / f'parts/task_{task}/checkpoint.pth')['iter'] == 3
+    run_scenario(parts, resume=True)
+    assert_same(tmp_path / 'parts', tmp_path / 'whole')
 
 
 @pytest.mark.parametrize(('path', 'options', 'place'), [

@@ -113,6 +113,28 @@ def test_kept_features_of_a_frozen_trunk_lose_what_images_lose():
     assert model(kept, finished, mode='kept') == expected
 
 
+@pytest.mark.parametrize('freeze_backbone', [False, True])
+def test_the_old_model_is_asked_before_anything_learns_and_without_gradients(freeze_backbone):
+    model = tiny_model([3], 'FineTuning', freeze_backbone=freeze_backbone).train()
+    calls = []
+
+    def ask(batch):
+        calls.append('asked')
+        assert not torch.is_grad_enabled() and not batch.features.numel() and not batch.targets.numel()
+        assert len(batch.prefix) == freeze_backbone and len(batch.labels) == 2
+        return {'answer': batch.labels}
+    model.ask_old_model = ask
+    learning = model.decode_head if freeze_backbone else model.backbone
+    learning.register_forward_pre_hook(lambda *_: calls.append('ran'))
+    model.decode_head.aspp_modules.register_forward_pre_hook(lambda *_: calls.append('ran'))
+    inputs, labels = torch.randn(2, 3, 32, 32), torch.zeros(2, 32, 32, dtype=torch.uint8)
+    assert torch.equal(model.batch_of(inputs, labels).old['answer'], labels) and calls[0] == 'asked'
+    assert calls.count('asked') == 1 and 'ran' in calls
+    if freeze_backbone:
+        model(*model.keep(inputs, labels), mode='kept')
+        assert calls.count('asked') == 2
+
+
 def test_an_option_of_merging_must_be_known():
     with pytest.raises(InputError, match=r"model\.merge_unknown is 'max'; choose one of labels, scores"):
         tiny_model([3], merge_unknown='max')

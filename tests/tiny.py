@@ -17,6 +17,9 @@ import ssul_mmseg.components  # noqa: F401 - registers the components
 from ssul_mmseg.models.segmentors import OldTask
 
 ROOT = Path(__file__).resolve().parent.parent
+# Every method, and every way to run it, has a config for VOC 15-1.
+METHODS = sorted(str(path.relative_to(ROOT / 'configs').with_suffix('')) for name in ('voc_15-1', 'voc_15-1_m')
+                 for path in (ROOT / 'configs').glob(f'*/{name}.py'))
 init_default_scope('mmseg')
 
 

@@ -17,7 +17,7 @@ class Batch:
         inputs: float (B, 3, H, W), normalised images; None where they come from the feature cache.
         prefix: maps of the backbone; () where features come from the feature cache.
         maps: maps that the head sees, of the backbone or the neck; () likewise.
-        targets: int64 (B, H, W), channels of the head or ``losses.IGNORED``; what ``targets`` returned.
+        targets: int64 (B, H, W), channels of the head or ``losses.IGNORED``; what ``targets`` returned, empty before.
         old: what ``ask_old_model`` returned.
     """
 
@@ -26,7 +26,7 @@ class Batch:
     inputs: Tensor | None = None
     prefix: tuple[Tensor, ...] = ()
     maps: tuple[Tensor, ...] = ()
-    targets: Tensor | None = None
+    targets: Tensor = field(default_factory=lambda: torch.empty(0))
     old: dict[str, Tensor] = field(default_factory=dict)
 
 

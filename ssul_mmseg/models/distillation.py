@@ -1,9 +1,9 @@
 """What several methods that learn beside the old network share: its distillation, a balanced start, a check."""
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError
 
@@ -45,7 +45,8 @@ def start_balanced(head: 'IncrementalHead') -> None:
     """
     head.transfer_weights('background')
     for name in (head.new_name, 'background'):
-        head.classifiers[name][-1].bias -= math.log(head.num_seen - head.num_old + 1)
+        bias = cast(Tensor, cast(nn.Sequential, head.classifiers[name])[-1].bias)
+        bias -= math.log(head.num_seen - head.num_old + 1)
 
 
 def check_head(head: 'IncrementalHead', method: str, softmax: bool = True) -> None:

@@ -41,9 +41,9 @@ class OldModel:
                 parameter.requires_grad_(False)
 
     @property
-    def network(self) -> 'IncrementalSegmentor | None':
-        """The second network; None where the trunk is frozen."""
-        return self._network
+    def network(self) -> 'IncrementalSegmentor':
+        """The second network; where the trunk is frozen, the one that learns, which shares it."""
+        return self._model[0] if self._network is None else self._network
 
     @torch.no_grad()
     def outputs(self, batch: 'Batch') -> tuple[tuple[Tensor, ...], Tensor]:
@@ -69,7 +69,7 @@ class OldModel:
             batch: a batch of the new network.
             features: of :meth:`outputs`, where they are at hand.
         """
-        head = self._model[0].decode_head if self._network is None else self._network.decode_head
+        head = self.network.decode_head
         classifiers = {**head.classifiers, **self._dummies}
         order = ['background', *head.old_names, *(['unknown'] if head.has_unknown else [])]
         if features is None:
