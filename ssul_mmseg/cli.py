@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from . import __version__
 from .errors import InputError
@@ -110,7 +110,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument('--version', action='version', version=f'ssul_mmseg {__version__}')
         self.add_argument(TRACEBACK, action='store_true', help='show where in the code an error comes from')
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> Never:
         """End the program."""
         self.exit(2, f'error: {message}; see {self.prog} --help\n')
 

@@ -6,7 +6,7 @@ import difflib
 import inspect
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -133,10 +133,11 @@ def _resolve_order(cfg: Config) -> None:
 def _forget_scope(part: Any, scope: str) -> None:
     """Remove the mark that mmengine sets on what comes from ``mmseg::...`` where it says nothing: mmcv would hand the
     mark of a ``norm_cfg`` to the layer."""
-    if isinstance(part, Mapping) and part.get('_scope_') == scope:
+    if isinstance(part, MutableMapping) and part.get('_scope_') == scope:
         del part['_scope_']
-    children = part.values() if isinstance(part, Mapping | Config) else part if isinstance(part, list | tuple) else ()
-    for child in children:
+    if isinstance(part, Mapping | Config):
+        part = list(part.values())
+    for child in part if isinstance(part, list | tuple) else ():
         _forget_scope(child, scope)
 
 
@@ -154,13 +155,19 @@ def _check_values(cfg: Config) -> None:
                 raise InputError(f'{place} is {value!r}; it is a {"whole " * whole}number of at least {least}')
 
 
+def _items(part: Any) -> list[tuple[str, Any]]:
+    """Key and value of each entry of a group or a list, as a dotted key names them; a plain value has none."""
+    if isinstance(part, Mapping):
+        return [(str(key), value) for key, value in part.items()]
+    return [(str(place), value) for place, value in enumerate(part)] if isinstance(part, list) else []
+
+
 def _values(part: Any, path: str = '') -> Iterator[tuple[str, Any, Any]]:
     """Dotted key, value and annotation (None: unknown) of everything in a nested config, groups included."""
-    items = part.items() if isinstance(part, Mapping) else enumerate(part) if isinstance(part, list) else ()
     built = part.get('type') if isinstance(part, Mapping) else None
     known = arguments_of(built) if isinstance(built, str) else {}
-    for name, child in items:
-        key = f'{path}.{name}' if path else str(name)
+    for name, child in _items(part):
+        key = f'{path}.{name}' if path else name
         yield key, child, known.get(name)
         yield from _values(child, key)
 
@@ -195,7 +202,7 @@ def set_options(cfg: Config, options: Mapping[str, Any]) -> None:
         _set(cfg, key.split('.'), value)
 
 
-def _set(part: Config | ConfigDict | list, path: Sequence[str], value: Any) -> None:
+def _set(part: Any, path: Sequence[str], value: Any) -> None:
     """Set a value, or those of a dict; mmengine's merging fails where None stands, and in lists of plain values."""
     name = int(path[0]) if isinstance(part, list) else path[0]
     child = _child(part, path[0])
@@ -273,9 +280,8 @@ def _no_such_key(cfg: Config, key: str, part: Any, parts: Sequence[str], depth: 
 
 def _places(part: Any, path: Sequence[str], name: str) -> Iterator[list[str]]:
     """Paths to the keys of a name inside the groups of a part of a config, arguments of what they build included."""
-    items = part.items() if isinstance(part, Mapping) else enumerate(part) if isinstance(part, list) else ()
-    for key, child in items:
-        below = [*path, str(key)]
+    for key, child in _items(part):
+        below = [*path, key]
         if below[0] not in READ_KEYS or below[0] == 'incremental' or not isinstance(child, Mapping | list):
             continue
         if name in valid_keys(child, below) and not _decided('.'.join([*below, name])):
@@ -314,7 +320,8 @@ def arguments_of(type_name: str) -> dict[str, Any]:
     else:
         return {}
     arguments: dict[str, Any] = {}
-    for ancestor in inspect.getmro(built):
+    ancestors: tuple[Any, ...] = inspect.getmro(built)
+    for ancestor in ancestors:
         parameters = inspect.signature(ancestor.__init__).parameters.values()
         own = {p.name: p.annotation for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         arguments = own | arguments

@@ -68,18 +68,18 @@ class Prediction:
         pixels, labels = Image.fromarray(self.pixels), Image.fromarray(self.labels)
         pixels.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
         # An array: of one pixel, mmseg would take a tensor for an index.
-        labels = np.array(labels.resize(pixels.size, Image.Resampling.NEAREST))
+        shown = np.array(labels.resize(pixels.size, Image.Resampling.NEAREST))
         visualizer = SegLocalVisualizer(alpha=0.5)
         # mmseg's constructor takes one for the other.
         visualizer.set_dataset_meta(classes=self.classes, palette=self.palette)
-        sample = SegDataSample(pred_sem_seg=PixelData(data=labels[None]))
+        sample = SegDataSample(pred_sem_seg=PixelData(data=shown[None]))
         visualizer.add_datasample(self.image, np.array(pixels), sample)
         return Image.fromarray(visualizer.get_image())
 
     def summary(self) -> str:
         """The classes found, largest first, and their share of the pixels."""
         counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
-        found = sorted(np.flatnonzero(counts), key=lambda label: -counts[label])
+        found = sorted(np.flatnonzero(counts).tolist(), key=lambda label: -counts[label])
         shares = (f'{self.classes[label]} {counts[label] / self.labels.size:.1%}' for label in found)
         return f'{self.image}: {", ".join(shares)}'
 
@@ -178,10 +178,12 @@ def output_files(images: Sequence[str], out: str) -> list[tuple[Path, Path]]:
     Raises:
         InputError: a file would be written twice or over an image, or the folder cannot be made.
     """
-    inputs, written = {Path(image).resolve() for image in images}, {}
-    files = []
+    inputs = {Path(image).resolve() for image in images}
+    written: dict[Path, str] = {}
+    files: list[tuple[Path, Path]] = []
     for image in images:
-        files.append(tuple(Path(out, f'{Path(image).stem}{ending}.png') for ending in ('', '_overlay')))
+        name = Path(image).stem
+        files.append((Path(out, f'{name}.png'), Path(out, f'{name}_overlay.png')))
         for file in files[-1]:
             if file.resolve() in inputs:
                 raise InputError(f'{file} would be written over an image of that name; choose another folder with '

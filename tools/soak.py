@@ -125,7 +125,7 @@ def disturb(run: Run, aim: str | None, delay: float) -> dict | None:
     deadline = time.monotonic() + delay
     while not run.ended():
         if time.monotonic() > deadline and aim in (None, run.phase()):
-            time.sleep(random.uniform(0, AIMS.get(aim, 0.)))
+            time.sleep(random.uniform(0, AIMS[aim] if aim else 0.))
             run.phase()
             run.process.kill()
             if run.process.wait() != -signal.SIGKILL:
@@ -152,7 +152,11 @@ def soak(out: Path, num_kills: int) -> dict:
         raise InputError(f'the undisturbed run failed; see {undisturbed.log}')
     whole, expected = time.monotonic() - begin, undisturbed.outcome()
     print(f'undisturbed run: {duration(whole)}', flush=True)
-    kills, lost, mismatches, aimed, number = [], [], [], Counter(), 0
+    kills: list[dict] = []
+    lost: list[str] = []
+    mismatches: list[str] = []
+    aimed: Counter[str | None] = Counter()
+    number = 0
     while len(kills) < num_kills:
         number += 1
         run = Run(runs / f'run_{number}', out / 'data')

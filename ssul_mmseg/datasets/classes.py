@@ -109,7 +109,7 @@ def _is_colour(colour: Any) -> bool:
     """Whether something is three whole numbers from 0 to 255."""
     if isinstance(colour, str | Mapping) or not hasattr(colour, '__len__') or len(colour) != 3:
         return False
-    return all(isinstance(x, Integral) and not isinstance(x, bool) and 0 <= x <= 255 for x in colour)
+    return all(isinstance(x, Integral) and not isinstance(x, bool) and 0 <= int(x) <= 255 for x in colour)
 
 
 def class_ids(order: Sequence[int | str], names: Sequence[str]) -> list[int]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ..errors import InputError
 
@@ -64,14 +64,14 @@ def decoding(path: str | Path, what: str) -> Iterator[None]:
         raise InputError(f'{what} {path} cannot be read ({error or type(error).__name__}); {_REMEDY}') from error
 
 
-def raw_mode(image: Image.Image) -> str:
+def raw_mode(image: ImageFile.ImageFile) -> str:
     """How the pixels of an image that is not decoded yet are stored, in Pillow's words; '' where no decoder says it."""
     args = image.tile[0][3] if image.tile else None
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ''
 
 
-def is_deep(image: Image.Image, content: bytes) -> bool:
+def is_deep(image: ImageFile.ImageFile, content: bytes) -> bool:
     """Whether an image that is not decoded yet has more than 8 bits a channel, which Pillow cuts off in colour images.
 
     Args:
@@ -83,13 +83,13 @@ def is_deep(image: Image.Image, content: bytes) -> bool:
         # The lower 7 bits: depth less 1.
         return (content[content.index(JPEG2000_START) + JPEG2000_DEPTH] & 0x7F) + 1 > 8
     decoder, _, _, args = image.tile[0] if image.tile else ('', None, 0, None)
-    if decoder.startswith('ppm'):
+    if decoder.startswith('ppm') and isinstance(args, tuple):
         return args[-1] > 255  # the largest value
     # 'BGR;16' are three channels in 16 bits.
     return image.mode.startswith(('I', 'F')) or bool(re.search(r'(?<!BGR);16', raw))
 
 
-def exif_orientation(image: Image.Image, content: bytes) -> int:
+def exif_orientation(image: ImageFile.ImageFile, content: bytes) -> int:
     """How EXIF turns an image that is not decoded yet: 1 (not at all) to 8.
 
     Args:

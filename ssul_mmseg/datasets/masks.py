@@ -2,7 +2,7 @@
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from ..errors import InputError
 from .image_files import UPRIGHT, decoding, exif_orientation, raw_mode, read_file
@@ -50,7 +50,7 @@ def read_mask(path: str, what: str = 'mask') -> np.ndarray:
             return np.array(image, dtype=np.uint8) // np.uint8(step)
 
 
-def _check(image: Image.Image, content: bytes, path: str, what: str) -> None:
+def _check(image: ImageFile.ImageFile, content: bytes, path: str, what: str) -> None:
     """Refuse a file whose values are not those that were drawn, or that Pillow would not give as they are stored."""
     compression = image.info.get('compression')
     if image.format not in FORMATS or compression in LOSSY_TIFF:

@@ -1,5 +1,6 @@
 """Batches of a task: half from its images, half from the memory, the same for any number of processes."""
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 from mmengine.dist import get_dist_info
@@ -7,6 +8,20 @@ from mmseg.registry import DATA_SAMPLERS
 from torch.utils.data import Sampler
 
 from ..errors import InputError
+
+
+class TaskImages(Protocol):
+    """What the batches need to know of a ``TaskDataset``: its numbers of images of the task and of exemplars."""
+
+    num_new: int
+    num_exemplars: int
+
+
+class EpochSampler(Protocol):
+    """What they need of mmengine's sampler: the data set, and the epoch that the loop sets."""
+
+    dataset: TaskImages
+    epoch: int
 
 
 @DATA_SAMPLERS.register_module()
@@ -30,7 +45,7 @@ class ReplayBatchSampler(Sampler):
     """
 
     def __init__(self,
-                 sampler: Sampler,
+                 sampler: EpochSampler,
                  batch_size: int,
                  seed: int = 0,
                  task: int = 0,

@@ -106,8 +106,11 @@ def _scan_chunks(chunks: Sequence[Sequence[str]], workers: int) -> Iterator[np.n
 
 def _end_with_parent() -> None:
     """Let a worker process end with the one that started it: were that killed, it would wait for work for ever."""
+    parent = parent_process()
+    assert parent is not None  # this runs in a worker
+
     def watch() -> None:
-        parent_process().join()
+        parent.join()
         os._exit(1)
     Thread(target=watch, daemon=True).start()
 

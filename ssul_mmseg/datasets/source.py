@@ -3,11 +3,11 @@ import functools
 import inspect
 import os
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
-from torch.utils.data import Dataset
 
 from ..errors import InputError
 from ..scenario import BACKGROUND, IGNORE, MAX_CLASSES, Scenario
@@ -18,7 +18,32 @@ from .pairs import paired_files
 NO_CLASS = -1
 
 
-def build_source(config: dict, test_mode: bool) -> Dataset:
+class Source(Protocol):
+    """What this package asks of an mmseg data set; ``BaseSegDataset`` has it all.
+
+    Attributes:
+        metainfo: ``classes``, and ``palette`` where the data set has colours.
+        reduce_zero_label: whether mask value 0 is no class, and all others count from 1.
+        label_map: class by mask value, where it is not the value itself.
+        data_root: the folder of the data set.
+        data_prefix: folders of the images (``img_path``) and masks (``seg_map_path``).
+        ann_file: the image list; '' where all files of the folders count.
+    """
+
+    metainfo: dict[str, Any]
+    reduce_zero_label: bool
+    label_map: dict[int, int] | None
+    data_root: str | None
+    data_prefix: dict[str, str]
+    ann_file: str
+
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """What mmseg knows of an image, such as ``img_path`` and ``seg_map_path``."""
+
+    def __len__(self) -> int: ...
+
+
+def build_source(config: dict, test_mode: bool) -> Source:
     """Build an mmseg data set to read names and paths from.
 
     Raises:
@@ -57,13 +82,14 @@ def build_source(config: dict, test_mode: bool) -> Dataset:
 def _lists_files(config: dict) -> bool:
     """Whether a data set finds its files as mmseg's own do: one that has another way keeps it."""
     kind = DATASETS.get(config['type'])
+    load = getattr(kind, 'load_data_list', None)
     if not inspect.isclass(kind) or not issubclass(kind, BaseSegDataset) or config.get('backend_args'):
         return False
     try:
         inspect.signature(kind).bind_partial(lazy_init=True)
     except TypeError:
         return False
-    return kind.load_data_list is BaseSegDataset.load_data_list
+    return load is BaseSegDataset.load_data_list
 
 
 def _check_list(config: dict) -> None:
@@ -81,7 +107,7 @@ def _check_list(config: dict) -> None:
         raise InputError(f'image list {path} cannot be read ({fault}); give a text file with a name a line') from error
 
 
-def label_table(source: Dataset, scenario: Scenario) -> np.ndarray:
+def label_table(source: Source, scenario: Scenario) -> np.ndarray:
     """Table from mask value to label.
 
     Mask values pass through the data set's own ``reduce_zero_label`` and ``label_map`` as in mmseg, except that a zero
@@ -108,7 +134,7 @@ def label_table(source: Dataset, scenario: Scenario) -> np.ndarray:
     return table
 
 
-def index_file(folder: str | None, source: Dataset) -> Path:
+def index_file(folder: str | None, source: Source) -> Path:
     """Where the class index of a data set is cached: below ``folder``, by default beside its masks."""
     masks = Path(source.data_prefix['seg_map_path'])
     listing = Path(source.ann_file).stem if source.ann_file else 'all'

@@ -3,7 +3,7 @@ import copy
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from .classes import class_colours, class_names, has_background
 from .memory import ExemplarMemory
 from .scan import contents_digest
 from .source import NO_CLASS, build_source, index_file, label_table
+from .transforms import LabelAugmentation
 
 MEMORY_LABELS = ('stored', 'seen')
 
@@ -108,7 +109,7 @@ class TaskDataset(Dataset):
             self.num_new = self.num_exemplars = 0
         else:
             labelled = self.scenario.labelled(task)
-            new = [(i, labelled) for i in self._task_images()]
+            new: list[tuple[int, Sequence[int]]] = [(i, labelled) for i in self._task_images()]
             old = self._exemplars(exemplars)
             self._samples = new + old
             self.num_new, self.num_exemplars = len(new), len(old)
@@ -177,7 +178,7 @@ class TaskDataset(Dataset):
         if manifest is None:
             return []
         places = {self.image_id(i): i for i in range(len(self.source))}
-        exemplars = []
+        exemplars: list[tuple[int, Sequence[int]]] = []
         memory = ExemplarMemory.read(manifest)
         if self.memory_args:
             wanted = ExemplarMemory(**self.memory_args)
@@ -187,7 +188,7 @@ class TaskDataset(Dataset):
             if exemplar.image not in places or not set(exemplar.labels) <= set(known):
                 raise InputError(f'exemplar {exemplar.image!r} of {manifest} is no image of the training set, or of '
                                  'classes that its task did not label; train the task before with this data')
-            shown = self.scenario.seen(self.task)
+            shown: Sequence[int] = self.scenario.seen(self.task)
             if self.exemplar_labels == 'stored':
                 shown = sorted({*self.scenario.labelled(exemplar.task), *exemplar.labels})
             exemplars.append((places[exemplar.image], shown))
@@ -203,7 +204,7 @@ class TaskDataset(Dataset):
             for transform in maps:
                 transform.check(self.saliency_path(image))
 
-    def _saliency_maps(self) -> list[Callable]:
+    def _saliency_maps(self) -> list[LabelAugmentation]:
         """The transforms that read saliency maps."""
         return [transform for transform in self.pipeline.transforms if getattr(transform, 'saliency', None) == 'map']
 

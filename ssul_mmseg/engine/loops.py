@@ -20,7 +20,7 @@ from .processes import unwrap
 from .runner import TaskRunner
 
 
-def load(loader: DataLoader, batches: Iterable[Sequence[Hashable]]) -> Iterator[dict]:
+def load(loader: DataLoader, batches: Iterable[list]) -> Iterator[dict]:
     """Load batches of keys by the workers of ``loader``, which start with the first and end with the last."""
     return iter(DataLoader(
         loader.dataset, batch_sampler=batches, num_workers=loader.num_workers, collate_fn=loader.collate_fn,

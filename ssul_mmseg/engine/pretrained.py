@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
+from mmengine.model import BaseModule
 from mmengine.model.weight_init import PretrainedInit
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import get_external_models
@@ -85,7 +86,7 @@ class _Place:
         init_cfg: its ``init_cfg``.
     """
 
-    def __init__(self, where: str, module: nn.Module, init_cfg: Any) -> None:
+    def __init__(self, where: str, module: BaseModule, init_cfg: Any) -> None:
         self.where, self.module, self.init_cfg = where, module, init_cfg
         part = next(filter(_is_pretrained, _listed(init_cfg)))
         self.checkpoint = part.get('checkpoint')

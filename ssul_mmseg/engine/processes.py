@@ -4,20 +4,21 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.model import is_model_wrapper
 from torch import nn
 
 from ..errors import InputError
+from ..models.segmentors import IncrementalSegmentor
 
 T = TypeVar('T')
 
 
-def unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> IncrementalSegmentor:
     """The model without its distributed wrapper."""
-    return model.module if is_model_wrapper(model) else model
+    return cast(IncrementalSegmentor, model.module if is_model_wrapper(model) else model)
 
 
 @contextlib.contextmanager
@@ -61,7 +62,7 @@ def on_main_process(work: Callable[[], T]) -> T:
             outcome[1] = str(error)
     broadcast_object_list(outcome)
     if outcome[1] is not None:
-        error = InputError(outcome[1])
-        error.reported = not is_main_process()
-        raise error
+        fault = InputError(outcome[1])
+        fault.reported = not is_main_process()
+        raise fault
     return outcome[0]

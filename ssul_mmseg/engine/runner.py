@@ -13,7 +13,7 @@ from torch import nn
 
 from ..datasets.task_dataset import TaskDataset
 from ..errors import OUT_OF_MEMORY, InputError
-from ..models.segmentors import OldTask
+from ..models.segmentors import IncrementalSegmentor, OldTask
 from ..work_dir.layout import MEMORY, WEIGHTS
 from ..work_dir.weights import load_weights
 from .config_faults import SELF_REPORTED, config_faults, is_programming_error
@@ -47,7 +47,7 @@ class TaskRunner(Runner):
                 handler.addFilter(_is_worth_the_console)
         return logger
 
-    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: IncrementalSegmentor) -> nn.Module:
         """Freeze what the task does not learn, then wrap the model for several processes."""
         model.freeze()  # before a wrapper lists what learns
         # PyTorch's warning is about an argument that mmengine gives it.

@@ -3,6 +3,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from logging import FileHandler
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool =
         on_main_process(lambda: _prepare(run, tasks, resume))
         try:
             for task in tasks:
-                on_main_process(lambda task=task: set_stale_aside(run.work_dir, task))
+                on_main_process(partial(set_stale_aside, run.work_dir, task))
                 if not run.has(task, WEIGHTS, MEMORY, RESULT):
                     run_task(run, task)
                 document = on_main_process(lambda: write_results(run))

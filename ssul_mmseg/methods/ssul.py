@@ -80,7 +80,7 @@ class SSUL(IncrementalSegmentor):
     def targets(self, batch: Batch) -> Tensor:
         """Eq. 1: the labels, and where they show no class, the old model's confident predictions of old classes."""
         target = super().targets(batch)
-        if self.task == 0 or self.old_model is None:
+        if self.task == 0 or self.old_model is None or self.tau is None:
             return target
         head = self.decode_head
         pseudo_labels = upsampled_pseudo_labels if head.independent_channels else upsampled_softmax_pseudo_labels

@@ -44,6 +44,8 @@ class IncrementalHead(BaseDecodeHead):
         InputError: ``classifier`` is none of the two.
     """
 
+    dropout: BatchDropout2d | None
+
     def __init__(self,
                  classes_per_task: Sequence[int],
                  *,
@@ -91,7 +93,7 @@ class IncrementalHead(BaseDecodeHead):
     def init_classifiers(self, *names: str) -> None:
         """Draw the filters of the named classifiers from N(0, 0.01^2), biases 0, as mmseg's heads do."""
         for name in names:
-            normal_init(self.classifiers[name][-1], std=0.01)
+            normal_init(cast(nn.Sequential, self.classifiers[name])[-1], std=0.01)
 
     @property
     def names(self) -> list[str]:
@@ -302,7 +304,8 @@ def classify(classifiers: Sequence[nn.Module], features: Tensor) -> Tensor:
     """
     layers = [list(cast(nn.Sequential, classifier)) for classifier in classifiers]
     if all(len(parts) == 1 for parts in layers):
-        weight = torch.cat([parts[-1].weight for parts in layers])
-        bias = torch.cat([parts[-1].bias for parts in layers])
+        filters = [cast(nn.Conv2d, parts[-1]) for parts in layers]
+        weight = torch.cat([layer.weight for layer in filters])
+        bias = torch.cat([cast(Tensor, layer.bias) for layer in filters])
         return F.conv2d(features, weight, bias)
     return torch.cat([classifier(features) for classifier in classifiers], dim=1)

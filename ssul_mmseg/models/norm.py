@@ -30,6 +30,12 @@ class GlooSyncBN(nn.BatchNorm2d):
     the whole batch, to rounding; they are computed in float32, whatever the input's type.
     """
 
+    # It is built with running statistics and a fixed momentum, BatchNorm's defaults.
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
     def forward(self, input: Tensor) -> Tensor:
         """Normalise float (B, C, H, W)."""
         if not self.training or not is_distributed():

@@ -2,6 +2,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import cast
 
 import torch
 from mmengine.structures import PixelData
@@ -38,7 +39,7 @@ class Batch:
     inputs: Tensor | None = None
     prefix: tuple[Tensor, ...] = ()
     maps: tuple[Tensor, ...] = ()
-    targets: Tensor | None = None
+    targets: Tensor = None  # type: ignore[assignment]  # set before a method is asked for its losses
 
 
 @dataclass(frozen=True)
@@ -300,7 +301,7 @@ class IncrementalSegmentor(EncoderDecoder):
         A distributed wrapper sees only ``forward``, so training on kept features has to pass here.
         """
         if mode == 'kept':
-            return self._loss_of_kept(inputs, data_samples)
+            return self._loss_of_kept(cast(Sequence[Tensor], inputs), cast(Tensor, data_samples))
         return super().forward(inputs, data_samples, mode)
 
     def keep(self, inputs: Tensor, labels: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from ..errors import InputError
 
 
-def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file under a temporary name, flush it to disk and rename it into place.
 
     Whoever reads ``path`` sees the old content or the whole content, never a part.

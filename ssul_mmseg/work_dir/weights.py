@@ -128,13 +128,14 @@ def read_weights(path: str | Path, task: int) -> TaskWeights:
         InputError: the file is unusable.
     """
     content = load_state(path)
-    meta, tensors = content.get('meta'), [content.get('state_dict'), content.get('method_state')]
+    meta: Any = content.get('meta')
+    tensors = [content.get('state_dict'), content.get('method_state')]
     kinds = {'classes': list, 'palette': list, 'task': int, 'digest': str, 'origin': dict}
     if not (isinstance(meta, dict) and all(map(_is_state, tensors))
             and all(isinstance(meta.get(key), kind) for key, kind in kinds.items())
             and len(meta['palette']) == len(meta['classes']) + 1 and all(map(_is_colour, meta['palette']))):
         raise InputError(f'{path} is not the weights of a task; train task {task} again')
-    return TaskWeights(*tensors, **{key: meta[key] for key in kinds})
+    return TaskWeights(content['state_dict'], content['method_state'], **{key: meta[key] for key in kinds})
 
 
 def _is_state(part: Any) -> bool:

@@ -79,12 +79,12 @@ def draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray, n
     classes = rng.choice(len(SHAPES), size=rng.integers(2, 5), replace=False)
     image = _background(rng, size)
     objects = np.full((size, size), -1)
-    areas = []
+    areas: list[int] = []
     for place, index in enumerate(classes):
         shape = list(SHAPES.values())[index]
         cover, texture, objects = _placed(rng, shape, objects, areas)
         image += cover[..., None] * (_surface(rng, shape, texture) - image)
-        areas.append(np.count_nonzero(objects == place))
+        areas.append(int(np.count_nonzero(objects == place)))
     # Light falls in from one side; then the noise of a sensor.
     angle = rng.uniform(0, 2 * np.pi)
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
