@@ -126,7 +126,7 @@ class Scenario:
 
 
 def _plain(number: Any) -> Any:
-    """Python's own int for an integer of another library; everything else as it is."""
+    """Convert an integer of another library, such as numpy's, to Python's int; return anything else as it is."""
     return number if isinstance(number, bool) or not hasattr(number, '__index__') else operator.index(number)
 
 

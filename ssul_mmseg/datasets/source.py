@@ -1,4 +1,4 @@
-"""Any mmseg data set as the source of a task: its images, and what its mask values mean."""
+"""Build any mmseg data set as the source of a task: find its images, and which label each mask value stands for."""
 import functools
 import inspect
 import os
@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..scenario import BACKGROUND, IGNORE, MAX_CLASSES, Scenario
 from ..work_dir.files import digest
 from .classes import class_colours, class_names, has_background, metainfo_of
-from .pairs import paired_files
+from .pairs import pair_files
 
 NO_CLASS = -1
 
@@ -60,18 +60,18 @@ def build_source(config: dict, test_mode: bool) -> Source:
     try:
         if _lists_files(config):
             source = DATASETS.build({**config, 'test_mode': test_mode, 'lazy_init': True})
-            source.load_data_list = functools.partial(paired_files, source)
+            source.load_data_list = functools.partial(pair_files, source)
             source.full_init()
         else:
             source = DATASETS.build({**config, 'test_mode': test_mode})
     except (FileNotFoundError, NotADirectoryError, AssertionError) as error:
-        fault = (str(error) or 'a folder is missing').splitlines()[0]  # data sets assert without a word
+        fault = (str(error) or 'a folder is missing').splitlines()[0]  # mmseg's assertion has no message
         raise InputError(f'{config["type"]} cannot be loaded from {root!r}: {fault}; put the data there (see "Data" in '
                          'README.md) or set data_root') from error
     except ValueError as error:
         if isinstance(error, InputError):
             raise
-        # An empty image list makes mmengine concatenate nothing.
+        # With an empty image list mmengine fails in np.concatenate of nothing.
         fault = f'{config["type"]} cannot be built: {" ".join(str(error).split())[:200]}; correct its config'
         raise InputError(empty if 'concatenate' in str(error) else fault) from error
     if not len(source):
@@ -80,7 +80,7 @@ def build_source(config: dict, test_mode: bool) -> Source:
 
 
 def _lists_files(config: dict) -> bool:
-    """Whether a data set finds its files as mmseg's own do: one that has another way keeps it."""
+    """Whether a data set lists its files by mmseg's own method, which this package replaces; any other method stays."""
     kind = DATASETS.get(config['type'])
     load = getattr(kind, 'load_data_list', None)
     if not inspect.isclass(kind) or not issubclass(kind, BaseSegDataset) or config.get('backend_args'):
@@ -108,10 +108,10 @@ def _check_list(config: dict) -> None:
 
 
 def label_table(source: Source, scenario: Scenario) -> np.ndarray:
-    """Table from mask value to label.
+    """Make the table from mask value to label.
 
-    Mask values pass through the data set's own ``reduce_zero_label`` and ``label_map`` as in mmseg, except that a zero
-    label reduced away is background here, not ignored: it stands for pixels of no class.
+    Mask values pass through the data set's own ``reduce_zero_label`` and ``label_map`` as in mmseg, except that the
+    value 0 which ``reduce_zero_label`` removes is background here, not ignored: it stands for pixels of no class.
 
     Returns:
         int16 (256,): a label, IGNORE, or :data:`NO_CLASS`.

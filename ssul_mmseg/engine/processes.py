@@ -1,4 +1,4 @@
-"""Several processes: work that one does for all, the model without its wrapper, a lock that keeps a second run out."""
+"""Work with several processes: let one work for all, unwrap the model, lock a work dir against a second run."""
 import contextlib
 import fcntl
 import os
@@ -22,10 +22,10 @@ def unwrap(model: nn.Module) -> IncrementalSegmentor:
 
 
 @contextlib.contextmanager
-def locked(work_dir: str) -> Iterator[None]:
+def lock_work_dir(work_dir: str) -> Iterator[None]:
     """Keep a second run out of a work dir.
 
-    The lock is gone with its process, also where that was killed: unlike that of ``flock``, no worker inherits it.
+    The lock ends with its process, even a killed one: unlike a ``flock``, no worker process inherits it.
     """
     try:
         os.makedirs(work_dir, exist_ok=True)
@@ -53,7 +53,7 @@ def on_main_process_only(manager: Callable[[], contextlib.AbstractContextManager
 
 
 def on_main_process(work: Callable[[], T]) -> T:
-    """Do something on the main process alone; its result, or its :class:`InputError`, reaches all processes."""
+    """Do something on the main process alone; all processes get its result or raise its :class:`InputError`."""
     outcome: list = [None, None]
     if is_main_process():
         try:

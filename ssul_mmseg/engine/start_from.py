@@ -1,4 +1,4 @@
-"""Starting from a task that another run has learned."""
+"""Start from a task that another run has learned."""
 import logging
 import shutil
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def copy_learned_task(run: Run, source: Path, tasks: Sequence[int] | None, resum
 
 
 def _copy_task(run: Run, source: Path, task: int, resume: bool) -> None:
-    """Copy weights and result of a task; a task that is there already is kept if it is the same."""
+    """Copy weights and result of a task; with ``resume``, keep the same task that is there already."""
     weights = task_dir(source, task) / WEIGHTS
     if not weights.is_file():
         return
@@ -57,8 +57,8 @@ def _copy_task(run: Run, source: Path, task: int, resume: bool) -> None:
         same = read_weights(run.folder(task) / WEIGHTS, task).digest == read_weights(weights, task).digest
         if same and resume:
             return
-        raise InputError(f'task {task} is in {run.work_dir} already; choose another --work-dir'
-                         + ('' if not same else ', or add --resume to go on with that run'))
+        hint = ', or add --resume to go on with that run' if same else ''
+        raise InputError(f'task {task} is in {run.work_dir} already; choose another --work-dir{hint}')
     read_weights(weights, task)  # a damaged file is not copied
     for name in (RESULT, WEIGHTS):
         path = task_dir(source, task) / name
@@ -73,7 +73,7 @@ def _copy_file(path: Path, target: Path) -> None:
 
 
 def _choose_memory(run: Run, memory: ExemplarMemory, source: Path, first: int) -> None:
-    """Copy the exemplars of the tasks before ``first``, or choose them as their own run would have."""
+    """Copy the exemplars of the tasks before ``first``; choose them anew where the other run has no such memory."""
     for task in range(first):
         if run.has(task, MEMORY):
             continue

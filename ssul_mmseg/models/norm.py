@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class SumOfProcesses(torch.autograd.Function):
-    """The sum of a tensor over all processes, with its gradient: that of each process's tensor is the sum of all."""
+    """Differentiable all-reduce (sum); its backward pass all-reduces the gradients."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, own: Tensor) -> Tensor:

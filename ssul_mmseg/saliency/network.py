@@ -68,7 +68,7 @@ class NetworkDetector:
         return np.squeeze(self._run(values.transpose(2, 0, 1)[np.newaxis].astype(np.float32)), (0, 1))
 
     def _probe(self, file: str | Path) -> None:
-        """Run the network once: what its outputs are, the file may leave open and OpenCV does not say."""
+        """Run the network once to see its output: the file may leave its shape open, and OpenCV does not report it."""
         try:
             output = self._run(np.zeros((1, 3, *self.size), np.float32))
         except Exception as error:  # each engine has errors of its own
@@ -81,7 +81,7 @@ class NetworkDetector:
 
 
 def _open(file: str | Path, content: bytes) -> tuple[Run, Sequence | None, dict[str, str]]:
-    """How to run a network; the shape of its input, where the engine says it; its metadata."""
+    """Open a network: a function that runs it, the shape of its input if the engine reports it, and its metadata."""
     try:
         import onnxruntime
     except ImportError:
@@ -107,7 +107,7 @@ def _open(file: str | Path, content: bytes) -> tuple[Run, Sequence | None, dict[
 
 
 def _open_with_opencv(file: str | Path) -> Run:
-    """How to run a network with OpenCV, which reads most ONNX files."""
+    """Open a network with OpenCV, which reads most ONNX files: a function that runs it."""
     import cv2
     try:
         network = cv2.dnn.readNetFromONNX(str(file))

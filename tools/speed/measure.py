@@ -110,7 +110,7 @@ def peak_memory(build: Callable[..., Work], *args: object, device: str = 'cpu') 
         device: 'cpu': resident memory beyond the libraries; 'cuda': memory that tensors took on the GPU.
 
     Returns:
-        Bytes; None where the system does not tell (other than Linux, or a locked container).
+        Bytes; None where the system does not report it (other than Linux, or a locked container).
     """
     if device == 'cpu' and not STATUS.is_file():
         return None
