@@ -18,6 +18,7 @@ demo: $(VENV)/.installed  ## SSUL-M on the embedded data set, all tasks, ending 
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
+	$(BIN)/python -m mypy
 
 # A file of tests is one process's, as its tests share what they set up; each process computes on one core.
 test: lint  ## everything but the slow tests

@@ -1,7 +1,7 @@
-"""What the command-line tools share: arguments, and errors in one sentence.
+"""What the command-line tools share: they parse arguments here and report errors in one sentence.
 
-PyTorch and mmseg are imported by the functions that need them: ``--help`` and the tools that only read results start
-in a fraction of a second.
+Only the functions that need PyTorch and mmseg import them, so that ``--help`` and the tools that only read results
+start in a fraction of a second.
 """
 import argparse
 import ast
@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from . import __version__
 from .errors import InputError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 TRACEBACK = '--traceback'
-# As people write them: 007 and 2012_13 are names.
+# Numbers as people write them. 007 and 2012_13 are names, although Python reads the second as a number.
 NUMBER = re.compile(r'\s*[+-]?((0|[1-9][0-9]{0,999})(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?\s*|\s*[+-]?(inf|nan)\s*', re.I)
 QUOTED = re.compile(r'"[^"]*"|\'[^\']*\'')
 GROUPED_DIGITS = re.compile(r'[0-9]_[0-9]')
@@ -32,7 +32,7 @@ LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
 class Options(argparse.Action):
-    """KEY=VALUE arguments, gathered in a dict; see :func:`parse_value`."""
+    """Gather KEY=VALUE arguments in a dict; see :func:`parse_value`."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
                  values: str | Sequence[Any] | None, option_string: str | None = None) -> None:
@@ -53,15 +53,15 @@ class Options(argparse.Action):
 def parse_value(text: str) -> Any:
     """Turn the text of an option into a value: numbers, True, False, None, [lists], (tuples); else the text as it is.
 
-    Text keeps its spaces and commas; only all of a value may stand in quotes, which are taken off. In a list, names
-    need no quotes and spaces around an item do not count. Numbers may be listed without brackets.
+    Text keeps its spaces and commas. Quotes around a whole value are taken off. In a list, names need no quotes and
+    spaces around an item do not count. Numbers may be listed without brackets.
 
     Raises:
         ValueError: brackets or quotes do not close.
     """
     if NUMBER.fullmatch(text):
         return float(text) if set(text.lower()) & set('.ena') else int(text)
-    # Python reads 2012_13 as a number as well, and ... as a value of its own.
+    # literal_eval would read 2012_13 as a number, and ... as Ellipsis.
     if not GROUPED_DIGITS.search(QUOTED.sub('', text)):
         with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
             value = ast.literal_eval(text)
@@ -80,7 +80,7 @@ def parse_value(text: str) -> Any:
 
 
 def _items(text: str) -> list[str]:
-    """Cut the inside of a list at the commas that stand in no brackets or quotes of their own."""
+    """Cut the inside of a list at its commas, but not inside an item's brackets or quotes."""
     items, depth, quote = [''], 0, ''
     for character in text:
         if quote:
@@ -98,7 +98,7 @@ def _items(text: str) -> list[str]:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line, exit code 2; it knows ``--version``.
+    """An argument parser that reports a mistake in one line and exits with code 2; it has ``--version``.
 
     Args:
         description: what the tool does, its docstring.
@@ -110,8 +110,8 @@ class Parser(argparse.ArgumentParser):
         self.add_argument('--version', action='version', version=f'ssul_mmseg {__version__}')
         self.add_argument(TRACEBACK, action='store_true', help='show where in the code an error comes from')
 
-    def error(self, message: str) -> None:
-        """End the program."""
+    def error(self, message: str) -> Never:
+        """Print the mistake and end the program."""
         self.exit(2, f'error: {message}; see {self.prog} --help\n')
 
 
@@ -131,7 +131,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def configure(args: argparse.Namespace) -> 'Config':
-    """The config of parsed arguments, with its work dir; starts the process group where there is one."""
+    """Read the config of parsed arguments, set its work dir, and join the process group if a launcher made one."""
     from .engine.launch import LOCAL_RANKS, first_of, start_processes
     from .options import read_config
     if 'LOCAL_RANK' not in os.environ:
@@ -148,9 +148,9 @@ def configure(args: argparse.Namespace) -> 'Config':
 
 
 def run(main: Callable[[Sequence[str] | None], None], resume_command: Callable[[], str] | None = None) -> None:
-    """Run a tool's ``main``; end with a sentence and exit code 2 on bad input, cleanly on Ctrl-C and SIGTERM."""
+    """Run a tool's ``main``: a user's mistake ends it with a sentence and exit code 2, Ctrl-C and SIGTERM with 130."""
     signal.signal(signal.SIGTERM, _interrupt)
-    # Names of files may hold bytes that are no text, or characters that the terminal does not know.
+    # A file name may hold bytes that are no text, or characters that the terminal cannot print.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')
     code = 0
@@ -170,7 +170,7 @@ def run(main: Callable[[Sequence[str] | None], None], resume_command: Callable[[
 
 
 def _is_main_process() -> bool:
-    """Whether this process reports for all; before the processes are joined, each does."""
+    """Whether this process reports for all; before the process group exists, every process reports."""
     distributed = sys.modules.get('torch.distributed')
     return distributed is None or not distributed.is_initialized() or distributed.get_rank() == 0
 
@@ -187,7 +187,7 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    """Write a message, if there is one, to the error stream; returns the exit code."""
+    """Write a message, if there is one, to the error stream, and return the exit code."""
     if message:
         print(f'\n{message}' if sys.stderr.isatty() else message, file=sys.stderr)
     return code

@@ -1,29 +1,29 @@
-"""The one error type that users meet."""
+"""The one error type for mistakes of users, and for faults of the machine that they have to mend."""
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-# What Python, PyTorch on CPUs and PyTorch on GPUs say.
+# Parts of the messages of Python, of PyTorch on a CPU and of PyTorch on a GPU when memory is full.
 OUT_OF_MEMORY = ('MemoryError', "can't allocate memory", 'out of memory')
 
 
 class InputError(ValueError):
-    """Bad input, told in one sentence: what is wrong, where, and what to do about it.
+    """Bad input, reported in one sentence: what is wrong, where, and what to do about it.
 
     The command-line tools print the sentence and end with exit code 2; a traceback would only hide it.
     """
 
     reported = False
-    """Whether another process has reported it."""
+    """Whether another process reports it, so that this one stays silent."""
 
     @property
     def sentence(self) -> str:
-        """The sentence alone, also where a data-loader worker has wrapped it into its own traceback."""
+        """The sentence alone; a data-loader worker wraps it into a traceback, which this takes off again."""
         return ' '.join(str(self).rpartition(f'{type(self).__name__}: ')[2].split())
 
     @property
     def fault(self) -> str:
-        """What is wrong and where, without what to do about it: for a message of a run that helps itself."""
+        """What is wrong and where, without what to do about it: a run that mends the fault itself reports only this."""
         return self.sentence.partition(';')[0]
 
 

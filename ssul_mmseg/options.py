@@ -1,12 +1,12 @@
-"""A config with its ``--cfg-options``; misspelt options and options without effect are refused."""
-from . import components  # noqa: F401 - what a config names is registered before it is checked
+"""Read a config with its ``--cfg-options``; refuse misspelt options and options without effect."""
+from . import components  # noqa: F401 - registers what a config may name
 
 # isort: split
 import difflib
 import inspect
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,9 @@ RUNNER_KEYS = ('compile', 'model_wrapper_cfg', 'sync_bn', 'find_unused_parameter
                'efficient_conv_bn_eval')
 READ_KEYS = sorted({*OWN_KEYS, *RUNNER_KEYS, *inspect.signature(Runner.__init__).parameters} - {'self', 'cfg'})
 NEEDED_KEYS = ('scenario', 'model', 'train_dataloader', 'test_dataloader', 'dataset_name', 'saliency', 'crop_size')
-# Groups that can be left out.
+# Groups that a config may leave out.
 OPTIONAL_PARTS = ('memory', 'feature_cache')
-# Numbers that mmengine and PyTorch use unseen: key, whether it is whole, and the least that it may be.
+# Numbers that mmengine and PyTorch do not check: key -> (whether it is a whole number, the least value).
 NUMBERS = {
     'train_dataloader.batch_size': (True, 1),
     'test_dataloader.batch_size': (True, 1),
@@ -43,8 +43,8 @@ NUMBERS = {
     'optim_wrapper.optimizer.lr': (False, 0),
 }
 SHOWN = 3
-"""Suggestions in a message."""
-# Parts of a config that are arguments of something without being its ``dict(type=...)``.
+"""How many suggestions a message shows."""
+# Config groups whose keys are arguments of a known constructor although they have no ``type``.
 LOADER = set(inspect.signature(DataLoader.__init__).parameters) - {'self'}
 LOG_PROCESSOR = set(inspect.signature(LogProcessor.__init__).parameters) - {'self'}
 OWN_PARTS = {
@@ -59,9 +59,9 @@ OWN_PARTS = {
     'model.test_cfg': set(TEST_KEYS),
     'solver': {'type', *(field.name for field in fields(Newton))},
 }
-# Groups that PyTorch and mmengine read themselves, with names of layers among their keys.
+# Groups with free keys, such as names of layers; PyTorch and mmengine check these.
 FREE_PARTS = ('optim_wrapper.clip_grad', 'optim_wrapper.paramwise_cfg')
-# Keys that the tools or ``task_config`` set, whatever a config says, and what to set instead of them.
+# Keys that the tools or ``task_config`` overwrite in any case -> what to set instead (None: nothing, remove the key).
 DECIDED = {
     r'(train_dataloader\.dataset\.|train_dataloader\.batch_sampler\.)?seed': 'randomness.seed, or --seed',
     r'launcher': '--launcher',
@@ -98,8 +98,8 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
     """
     if not Path(path).is_file():
         near = difflib.get_close_matches(Path(path).name, [p.name for p in Path(path).parent.glob('*.py')], 1)
-        raise InputError(f'there is no config {path}' + (f'; did you mean {Path(path).with_name(near[0])}?' if near
-                                                        else ''))
+        hint = f'; did you mean {Path(path).with_name(near[0])}?' if near else ''
+        raise InputError(f'there is no config {path}{hint}')
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program and may raise anything
@@ -122,7 +122,7 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
 
 
 def _resolve_order(cfg: Config) -> None:
-    """Replace names of classes in ``scenario.order`` by ids: a run is the same, however its order is written."""
+    """Replace class names in ``scenario.order`` by ids, so that both spellings give the same run."""
     order = cfg.scenario.get('order')
     if not isinstance(order, list | tuple) or not any(isinstance(entry, str) for entry in order):
         return
@@ -135,17 +135,20 @@ def _resolve_order(cfg: Config) -> None:
 
 
 def _forget_scope(part: Any, scope: str) -> None:
-    """Remove the mark that mmengine sets on what comes from ``mmseg::...`` where it says nothing: mmcv would hand the
-    mark of a ``norm_cfg`` to the layer."""
-    if isinstance(part, Mapping) and part.get('_scope_') == scope:
+    """Remove ``_scope_``, which mmengine adds to all groups inherited from ``mmseg::...``, where it names the default.
+
+    There it changes nothing, except that mmcv would pass the one of a ``norm_cfg`` to the layer, which refuses it.
+    """
+    if isinstance(part, MutableMapping) and part.get('_scope_') == scope:
         del part['_scope_']
-    children = part.values() if isinstance(part, Mapping | Config) else part if isinstance(part, list | tuple) else ()
-    for child in children:
+    if isinstance(part, Mapping | Config):
+        part = list(part.values())
+    for child in part if isinstance(part, list | tuple) else ():
         _forget_scope(child, scope)
 
 
 def _check_values(cfg: Config) -> None:
-    """Refuse values of another type or range than their key has, where nothing else would tell it in a sentence."""
+    """Refuse values of a wrong type or range where no other code would report them in one sentence."""
     for key in ('method', 'dataset_name'):
         name = cfg.get(key, cfg.model.type)
         if not isinstance(name, str) or not name:
@@ -154,23 +157,32 @@ def _check_values(cfg: Config) -> None:
     for key, (whole, least) in NUMBERS.items():
         for place in (key, f'incremental.{key}'):
             value = values.get(place, least)
-            if type(value) not in ((int, ) if whole else (int, float)) or not least <= value < math.inf:
-                raise InputError(f'{place} is {value!r}; it is a {"whole " * whole}number of at least {least}')
+            # type(), as True is an int to isinstance().
+            allowed = (int, ) if whole else (int, float)
+            if type(value) not in allowed or not least <= value < math.inf:
+                kind = 'whole number' if whole else 'number'
+                raise InputError(f'{place} is {value!r}; it is a {kind} of at least {least}')
+
+
+def _items(part: Any) -> list[tuple[str, Any]]:
+    """Key and value of each entry of a group or a list, as a dotted key names them; a plain value has none."""
+    if isinstance(part, Mapping):
+        return [(str(key), value) for key, value in part.items()]
+    return [(str(place), value) for place, value in enumerate(part)] if isinstance(part, list) else []
 
 
 def _values(part: Any, path: str = '') -> Iterator[tuple[str, Any, Any]]:
-    """Dotted key, value and annotation (None: unknown) of everything in a nested config, groups included."""
-    items = part.items() if isinstance(part, Mapping) else enumerate(part) if isinstance(part, list) else ()
+    """Yield dotted key, value and annotation (None: unknown) of every entry of a nested config, groups included."""
     built = part.get('type') if isinstance(part, Mapping) else None
     known = arguments_of(built) if isinstance(built, str) else {}
-    for name, child in items:
-        key = f'{path}.{name}' if path else str(name)
+    for name, child in _items(part):
+        key = f'{path}.{name}' if path else name
         yield key, child, known.get(name)
         yield from _values(child, key)
 
 
-def _decided(key: str) -> str | None:
-    """What to do about a key whose value would be replaced; None for other keys."""
+def _remedy_for(key: str) -> str | None:
+    """What to do instead of setting a key of :data:`DECIDED`; None for other keys."""
     for pattern, instead in DECIDED.items():
         if re.fullmatch(pattern, key) or re.fullmatch(pattern, key.removeprefix('incremental.')):
             return f'set {instead}' if instead else 'remove it'
@@ -178,10 +190,10 @@ def _decided(key: str) -> str | None:
 
 
 def _refuse_decided(key: str) -> None:
-    """Refuse a key whose value would be replaced."""
-    instead = _decided(key)
-    if instead:
-        raise InputError(f'{key} is decided for each task, and a value of its own would have no effect; {instead}')
+    """Refuse a key whose value would be overwritten."""
+    remedy = _remedy_for(key)
+    if remedy:
+        raise InputError(f'{key} is decided for each task, and a value of its own would have no effect; {remedy}')
 
 
 def set_options(cfg: Config, options: Mapping[str, Any]) -> None:
@@ -199,8 +211,8 @@ def set_options(cfg: Config, options: Mapping[str, Any]) -> None:
         _set(cfg, key.split('.'), value)
 
 
-def _set(part: Config | ConfigDict | list, path: Sequence[str], value: Any) -> None:
-    """Set a value, or those of a dict; mmengine's merging fails where None stands, and in lists of plain values."""
+def _set(part: Any, path: Sequence[str], value: Any) -> None:
+    """Set a value, or each value of a dict; mmengine's own merging fails at a None and in lists of plain values."""
     name = int(path[0]) if isinstance(part, list) else path[0]
     child = _child(part, path[0])
     if len(path) > 1:
@@ -218,7 +230,7 @@ def check_option(cfg: Config, key: str, value: Any) -> None:
     """Refuse an option whose key does not exist.
 
     Args:
-        cfg: the config it is for.
+        cfg: the config that it changes.
         key: dotted key.
         value: its value; the keys of a dict are checked too.
     """
@@ -251,21 +263,21 @@ def check_option(cfg: Config, key: str, value: Any) -> None:
 
 
 def _no_such_key(cfg: Config, key: str, part: Any, parts: Sequence[str], depth: int) -> str:
-    """Say that a key names nothing, and what was meant: a key of that name deeper in the config, or one like it.
+    """Say that a key does not exist, and suggest a key of that name deeper in the config, or one with a similar name.
 
     Args:
         cfg: the config.
         key: dotted key of the option.
-        part: the last part of the config that the key names.
-        parts: the names in the key.
-        depth: which of them is not in ``part``.
+        part: the deepest part of the config that the key reaches.
+        parts: the key, cut at its dots.
+        depth: place in ``parts`` of the name that ``part`` does not have.
     """
     name, above, below = parts[depth], parts[:depth], parts[depth + 1:]
     valid = valid_keys(part, above)
     places = ['.'.join([*place, *below]) for place in _places(part, above, name)]
     places += [f'incremental.{place} from task 1 on' for place in places
                if place.startswith(('train_cfg', 'optim_wrapper'))]
-    # At the top, where all keys are, any name is a little like one of them.
+    # The top level has so many keys that any name resembles one of them: ask for more likeness there.
     near = difflib.get_close_matches(name, valid, 1, cutoff=0.4 if above else 0.7)
     if places:
         hint = f'did you mean {" or ".join(places[:SHOWN])}?'
@@ -274,26 +286,28 @@ def _no_such_key(cfg: Config, key: str, part: Any, parts: Sequence[str], depth: 
     else:
         hint = f'known: {", ".join(valid)}' if valid else 'it is a value'
     if not above and name in cfg:
-        return (f'option {key}: {name} is a variable of the config file, which nothing reads any more; '
-                + (f'set {" and ".join(places)}' if places else 'set the values that the file makes of it'))
-    return f'option {key}: there is no {name!r}' + (f' in {".".join(above)}' if above else '') + f'; {hint}'
+        remedy = f'set {" and ".join(places)}' if places else 'set the values that the file makes of it'
+        return f'option {key}: {name} is a variable of the config file, which nothing reads any more; {remedy}'
+    where = f' in {".".join(above)}' if above else ''
+    return f'option {key}: there is no {name!r}{where}; {hint}'
 
 
 def _places(part: Any, path: Sequence[str], name: str) -> Iterator[list[str]]:
-    """Paths to the keys of a name inside the groups of a part of a config, arguments of what they build included."""
-    items = part.items() if isinstance(part, Mapping) else enumerate(part) if isinstance(part, list) else ()
-    for key, child in items:
-        below = [*path, str(key)]
+    """Yield the paths below a part of a config at which a key of a name is valid, set or not."""
+    for key, child in _items(part):
+        below = [*path, key]
         if below[0] not in READ_KEYS or below[0] == 'incremental' or not isinstance(child, Mapping | list):
             continue
-        if name in valid_keys(child, below) and not _decided('.'.join([*below, name])):
+        if name in valid_keys(child, below) and not _remedy_for('.'.join([*below, name])):
             yield [*below, name]
         yield from _places(child, below, name)
 
 
 def valid_keys(part: Any, path: Iterable[str]) -> list[str]:
-    """Keys that a part of a config may have: those it has, and the arguments of what it builds; at the top those that
-    are read at all."""
+    """Keys that a part of a config may have: those that it has, and the arguments of the class that it builds.
+
+    At the top level these are the keys that something reads.
+    """
     path = list(path)
     if isinstance(part, list):
         return [str(i) for i in range(len(part))]
@@ -306,15 +320,15 @@ def valid_keys(part: Any, path: Iterable[str]) -> list[str]:
     if isinstance(part, Mapping) and isinstance(part.get('type'), str):
         keys |= {'type', *arguments_of(part['type'])}
         if part['type'] == 'Pretrained':
-            keys.add('partial')  # of engine.pretrained, not of mmengine's class
+            keys.add('partial')  # engine.pretrained reads it, not mmengine's class
     elif part is None and '.'.join(path) not in OWN_PARTS:
-        # An argument left at its default: what it builds is unknown until a type is given.
+        # The argument has its default None: which keys it takes is unknown until the user gives a type.
         keys.add('type')
     return sorted(keys)
 
 
 def arguments_of(type_name: str) -> dict[str, Any]:
-    """Arguments of a registered class and their annotations, its parents' included where it passes them on."""
+    """Arguments of a registered class with their annotations; its parents' too if it passes on ``**kwargs``."""
     for registry in vars(registries).values():
         built = registry.get(type_name) if isinstance(registry, Registry) else None
         if built is not None:
@@ -322,7 +336,8 @@ def arguments_of(type_name: str) -> dict[str, Any]:
     else:
         return {}
     arguments: dict[str, Any] = {}
-    for ancestor in inspect.getmro(built):
+    ancestors: tuple[Any, ...] = inspect.getmro(built)
+    for ancestor in ancestors:
         parameters = inspect.signature(ancestor.__init__).parameters.values()
         own = {p.name: p.annotation for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         arguments = own | arguments
@@ -333,7 +348,7 @@ def arguments_of(type_name: str) -> dict[str, Any]:
 
 
 def _child(part: Any, name: str) -> Any:
-    """What a key names, or nothing where only an argument's default stands."""
+    """The part of a config that a key names; None if the config leaves that argument at its default."""
     if isinstance(part, list):
         return part[int(name)]
     return part.get(name) if isinstance(part, Mapping | Config) else None

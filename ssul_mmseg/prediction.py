@@ -1,5 +1,6 @@
-"""Predictions of a learned task on images of the user's own: masks to go on with, overlays to look at."""
+"""Predict the user's own images with the network of a learned task: masks to compute with, overlays to look at."""
 import glob
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from .work_dir.layout import WEIGHTS
 from .work_dir.weights import fill, read_weights
 
 OVERLAY_SIDE = 800
-"""The longest side of an overlay, in pixels: mmseg writes the names of the classes slowly into larger ones."""
+"""The longest side of an overlay, in pixels: in larger ones mmseg takes long to write the class names."""
 LEFT_OUT = ('LoadImage', 'LoadLabels', 'ShortSideCenterCrop')
 """Parts of the test pipeline that do not apply: the image is loaded here, has no mask, and is predicted whole."""
 
@@ -67,19 +68,19 @@ class Prediction:
         """The image as it is shown, under its labels and their names, at most :data:`OVERLAY_SIDE` wide and high."""
         pixels, labels = Image.fromarray(self.pixels), Image.fromarray(self.labels)
         pixels.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
-        # An array: of one pixel, mmseg would take a tensor for an index.
-        labels = np.array(labels.resize(pixels.size, Image.Resampling.NEAREST))
+        # As an array: mmseg would use a tensor of one pixel as an index.
+        shown = np.array(labels.resize(pixels.size, Image.Resampling.NEAREST))
         visualizer = SegLocalVisualizer(alpha=0.5)
-        # mmseg's constructor takes one for the other.
+        # Not in the constructor, where mmseg swaps classes and palette.
         visualizer.set_dataset_meta(classes=self.classes, palette=self.palette)
-        sample = SegDataSample(pred_sem_seg=PixelData(data=labels[None]))
+        sample = SegDataSample(pred_sem_seg=PixelData(data=shown[None]))
         visualizer.add_datasample(self.image, np.array(pixels), sample)
         return Image.fromarray(visualizer.get_image())
 
     def summary(self) -> str:
         """The classes found, largest first, and their share of the pixels."""
         counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
-        found = sorted(np.flatnonzero(counts), key=lambda label: -counts[label])
+        found = sorted(np.flatnonzero(counts).tolist(), key=lambda label: -counts[label])
         shares = (f'{self.classes[label]} {counts[label] / self.labels.size:.1%}' for label in found)
         return f'{self.image}: {", ".join(shares)}'
 
@@ -111,10 +112,10 @@ class Predictor:
 
     @torch.no_grad()
     def predict(self, image: str | Path) -> Prediction:
-        """Predict the file of an image, as EXIF lets it be shown.
+        """Predict an image file, turned as its EXIF tag says.
 
         Raises:
-            InputError: it is missing, damaged, or too large for the memory.
+            InputError: the file is missing, damaged, or too large for the memory.
         """
         results = self.load(dict(img_path=str(image), seg_fields=[]))
         try:
@@ -143,7 +144,8 @@ def find_images(arguments: Sequence[str]) -> list[str]:
     Raises:
         InputError: an argument names no image.
     """
-    return list(dict.fromkeys(image for argument in arguments for image in _images_of(argument)))
+    images = itertools.chain.from_iterable(map(_images_of, arguments))
+    return list(dict.fromkeys(images))  # each once, in the order of first mention
 
 
 def _images_of(argument: str) -> Iterator[str]:
@@ -178,10 +180,12 @@ def output_files(images: Sequence[str], out: str) -> list[tuple[Path, Path]]:
     Raises:
         InputError: a file would be written twice or over an image, or the folder cannot be made.
     """
-    inputs, written = {Path(image).resolve() for image in images}, {}
-    files = []
+    inputs = {Path(image).resolve() for image in images}
+    written: dict[Path, str] = {}
+    files: list[tuple[Path, Path]] = []
     for image in images:
-        files.append(tuple(Path(out, f'{Path(image).stem}{ending}.png') for ending in ('', '_overlay')))
+        name = Path(image).stem
+        files.append((Path(out, f'{name}.png'), Path(out, f'{name}_overlay.png')))
         for file in files[-1]:
             if file.resolve() in inputs:
                 raise InputError(f'{file} would be written over an image of that name; choose another folder with '

@@ -1,5 +1,7 @@
-"""Importing this imports mmseg as this package needs it: without the lines that it prints at every start, and known to
-mmengine by the distribution that brought it."""
+"""Import mmseg without the lines that it prints at every start, and let mmengine find its distribution.
+
+Whoever needs mmseg imports this module first.
+"""
 import contextlib
 import io
 import warnings
@@ -7,16 +9,16 @@ from importlib.metadata import packages_distributions
 
 from mmengine.config.utils import MODULE2PACKAGE
 
-# mmcv without compiled operators, and mmseg without a cloud client, say so; nothing here needs them.
+# mmcv warns that it has no compiled operators, mmseg prints that it has no cloud client; nothing here needs them.
 warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
 with contextlib.redirect_stdout(io.StringIO()):
     import mmseg.datasets  # noqa: F401
 
 
-def know_distributions() -> None:
-    """Let mmengine find the configs of its sister packages, ``_base_ = 'mmseg::...'``, whoever distributes them.
+def register_distributions() -> None:
+    """Let mmengine find the configs of its sister packages (``_base_ = 'mmseg::...'``) in the installed distributions.
 
-    Its table has one distribution for each, such as mmsegmentation; here mmseg comes from onedl-mmsegmentation.
+    mmengine's table has one distribution per package, such as mmsegmentation; here onedl-mmsegmentation brings mmseg.
     """
     installed = packages_distributions()
     for module, listed in MODULE2PACKAGE.items():
@@ -25,4 +27,4 @@ def know_distributions() -> None:
             MODULE2PACKAGE[module] = found[0]
 
 
-know_distributions()
+register_distributions()

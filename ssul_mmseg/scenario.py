@@ -3,6 +3,8 @@ import operator
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from .errors import InputError
 
@@ -41,7 +43,8 @@ class Scenario:
 
     name: str
     num_classes: int
-    order: Iterable[int] | None = None
+    # Any iterable may be given; it is a tuple from then on, in the data set's own order by default.
+    order: tuple[int, ...] = None  # type: ignore[assignment]  # __post_init__ fills it
     joint: bool = False
     setting: str = 'overlapped'
 
@@ -70,9 +73,14 @@ class Scenario:
             raise InputError(f'the class order of scenario {self.name!r} must hold every id from 1 to '
                              f'{self.num_classes} once; {_permutation_fault(order, self.num_classes)}')
         object.__setattr__(self, 'order', order)
+
+    @cached_property
+    def _split(self) -> tuple[range, ...]:
+        """The labels of the base classes, then those of each increment."""
+        base, increment = map(int, str(self.name).split('-'))
         starts = [1, *range(base + 1, self.num_classes + 1, increment)]
         ends = [*starts[1:], self.num_classes + 1]
-        object.__setattr__(self, '_split', tuple(range(a, b) for a, b in zip(starts, ends, strict=True)))
+        return tuple(range(a, b) for a, b in zip(starts, ends, strict=True))
 
     @property
     def tasks(self) -> tuple[range, ...]:
@@ -117,15 +125,15 @@ class Scenario:
         return task
 
 
-def _plain(number: object) -> object:
-    """Python's own int for an integer of another library; everything else as it is."""
+def _plain(number: Any) -> Any:
+    """Convert an integer of another library, such as numpy's, to Python's int; return anything else as it is."""
     return number if isinstance(number, bool) or not hasattr(number, '__index__') else operator.index(number)
 
 
-def _permutation_fault(order: Sequence[object], num_classes: int) -> str:
+def _permutation_fault(order: Sequence[Any], num_classes: int) -> str:
     """Say which ids of a wrong class order are missing, repeated or unknown."""
     expected = range(1, num_classes + 1)
-    faults = {
+    faults: dict[str, list] = {
         'missing': [i for i in expected if i not in order],
         'repeated': [i for i in expected if order.count(i) > 1],
         'not a class id': [i for i in order if isinstance(i, bool) or i not in expected],

@@ -164,7 +164,7 @@ def test_only_what_was_asked_for_is_reported(tmp_path):
     assert 'step' not in document and '## step' not in markdown(document)
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path, capsys):
+def test_a_folder_that_cannot_be_written_is_reported_before_anything_is_measured(tmp_path, capsys):
     (tmp_path / 'file').write_text('')
     with pytest.raises(InputError, match='cannot write'):
         run_benchmarks(['evaluate'], OPTIONS, tmp_path / 'file')

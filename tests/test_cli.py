@@ -134,7 +134,7 @@ def test_a_config_with_its_options_its_place_and_its_launcher():
     assert os.environ['LOCAL_RANK'] == '3'  # what torchrun has set holds
 
 
-def test_an_option_without_a_value_is_told(capsys):
+def test_an_option_without_a_value_is_reported(capsys):
     with pytest.raises(SystemExit) as end:
         parsed('--cfg-options', 'model.tau')
     assert end.value.code == 2 and '--cfg-options model.tau has no value; give KEY=VALUE' in capsys.readouterr().err

@@ -58,7 +58,7 @@ def test_compare_averages_only_what_differs_in_the_seed(save, tmp_path):
         compare([*runs, run(2, **{'model.freeze': False})])
 
 
-def test_variants_with_the_same_seed_are_told_by_what_differs(tmp_path):
+def test_variants_with_the_same_seed_are_refused_with_what_differs(tmp_path):
     for name, tau in (('a', .7), ('b', .5)):
         (tmp_path / name).mkdir()
         (tmp_path / name / 'run.json').write_text(json.dumps({'model.tau': tau}))

@@ -32,7 +32,7 @@ def mistake(kind):
 
 
 @pytest.mark.parametrize('kind', ['name', 'attribute', 'argument', 'method'])
-def test_wrong_code_is_told_from_wrong_values(kind):
+def test_wrong_code_is_distinguished_from_wrong_values(kind):
     assert is_programming_error(mistake(kind))
     with pytest.raises(type(mistake(kind))), config_faults(None):
         raise mistake(kind)

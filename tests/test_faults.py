@@ -76,7 +76,7 @@ def train(tree, monkeypatch, capfd):
     signal.signal(signal.SIGTERM, handler)
 
 
-def assert_told(code, messages, *parts):
+def assert_reported(code, messages, *parts):
     """One sentence and no traceback."""
     errors = [line for line in messages.splitlines() if line.startswith('error: ')]
     assert (code, len(errors)) == (2, 1) and messages.rstrip().endswith(errors[0]), messages
@@ -123,7 +123,7 @@ def test_a_file_that_cannot_grow(train, whole, tmp_path, size, file):
     interval = {} if file == 'checkpoint.pth' else {'checkpoint.interval': 9}
     with limited(resource.RLIMIT_FSIZE, size):
         code, messages = train(tmp_path, **interval)
-    assert_told(code, messages, file, 'File too large', '--resume')
+    assert_reported(code, messages, file, 'File too large', '--resume')
     assert not [*tmp_path.rglob('*.tmp'), *tmp_path.rglob('weights.pth')]
     assert_resumed(train, tmp_path, whole)
 
@@ -150,7 +150,7 @@ def test_a_full_disk(tree, train, whole, tmp_path):
     work_dir = tmp_path / 'full'
     work_dir.mkdir()
     code, messages = mounted(tree, work_dir, f'mount -t tmpfs -o size=1200k tmpfs {work_dir}')
-    assert_told(code, messages, r'cannot write \S+/task_0/checkpoint\.pth', 'No space left on device', '--resume')
+    assert_reported(code, messages, r'cannot write \S+/task_0/checkpoint\.pth', 'No space left on device', '--resume')
     assert (work_dir / 'task_0/checkpoint_previous.pth').exists()
     assert_resumed(train, work_dir, whole)
 
@@ -159,18 +159,18 @@ def test_a_full_disk(tree, train, whole, tmp_path):
 def test_a_read_only_work_dir(tree, train, whole, base):
     mount = f'mount --bind {base} {base} && mount -o remount,bind,ro {base}'
     code, messages = mounted(tree, base, mount, '--resume')
-    assert_told(code, messages, str(base), 'Read-only file system', '--work-dir')
+    assert_reported(code, messages, str(base), 'Read-only file system', '--work-dir')
     assert_resumed(train, base, whole)
 
 
 def test_a_work_dir_below_a_file(train, tmp_path):
     (tmp_path / 'file').touch()
-    assert_told(*train(tmp_path / 'file/run'), 'file/run cannot be written', 'Not a directory', '--work-dir')
+    assert_reported(*train(tmp_path / 'file/run'), 'file/run cannot be written', 'Not a directory', '--work-dir')
 
 
 def test_a_task_folder_that_cannot_be_made(train, whole, base):
     (base / 'task_1').touch()
-    assert_told(*train(base, '--resume'), 'task_1', '--resume')
+    assert_reported(*train(base, '--resume'), 'task_1', '--resume')
     (base / 'task_1').unlink()
     assert_resumed(train, base, whole)
 
@@ -197,7 +197,7 @@ def test_a_file_that_disappears_in_mid_run(tree, train, whole, base, tmp_path, b
     with before_task(lambda: (tree / file).rename(tmp_path / 'away')):
         failed = train(base, '--resume', **{'train_dataloader.num_workers': workers})
     (tmp_path / 'away').rename(tree / file)
-    assert_told(*failed, f'{file} is missing')
+    assert_reported(*failed, f'{file} is missing')
     assert_resumed(train, base, whole)
 
 
@@ -211,7 +211,7 @@ def test_a_data_loader_worker_that_is_killed(train, whole, base, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(LoadImage, 'transform', killed)
         failed = train(base, '--resume', **{'train_dataloader.num_workers': 1})
-    assert_told(*failed, r'a process that loads images died \(DataLoader worker', 'num_workers', '--resume')
+    assert_reported(*failed, r'a process that loads images died \(DataLoader worker', 'num_workers', '--resume')
     assert_resumed(train, base, whole)
 
 
@@ -231,7 +231,7 @@ def test_a_loss_that_is_no_number(train, whole, base, monkeypatch, value):
         patch.setattr(SeedHook, 'before_train_iter', noted)
         failed = train(base, '--resume')
     where = f'iteration 4 on the images {", ".join(images[-1])};'
-    assert_told(*failed, f'loss of task 1 is {value} at {where}', '--resume')
+    assert_reported(*failed, f'loss of task 1 is {value} at {where}', '--resume')
     # The iteration after the first checkpoint of three: it is gone on from there.
     assert load_state(base / 'task_1/checkpoint.pth')['iter'] == 3
     assert_resumed(train, base, whole)
@@ -267,7 +267,7 @@ def test_memory_that_runs_out_in_training(train, whole, base, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(SigmoidBCELoss, 'grid_sum', lambda *_: torch.empty(10**15))
         failed = train(base, '--resume')
-    assert_told(*failed, 'memory is full', "can't allocate memory", 'batch_size')
+    assert_reported(*failed, 'memory is full', "can't allocate memory", 'batch_size')
     assert_resumed(train, base, whole)
 
 

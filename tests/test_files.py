@@ -52,14 +52,14 @@ def test_content_is_on_disk_before_it_gets_its_name_and_the_name_after(tmp_path,
     assert events == ['5 bytes', 'name', 'folder']
 
 
-def test_missing_folders_are_made_and_a_file_in_their_place_is_told(tmp_path):
+def test_missing_folders_are_made_and_a_file_in_their_place_is_reported(tmp_path):
     write_text(tmp_path / 'a/b/c.txt', 'ä')
     assert (tmp_path / 'a/b/c.txt').read_bytes() == 'ä'.encode()
     with pytest.raises(InputError, match=r'cannot write .*d\.txt \(File exists\)'):
         write_text(tmp_path / 'a/b/c.txt/d.txt', '')
 
 
-def test_a_read_only_folder_is_told(tmp_path):
+def test_a_read_only_folder_is_reported(tmp_path):
     tmp_path.chmod(0o555)
     if os.access(tmp_path, os.W_OK):
         pytest.skip('root writes into any folder')

@@ -87,12 +87,12 @@ def test_each_process_of_a_launcher_has_a_place_on_its_machine(monkeypatch):
 
 def test_one_process_of_a_launcher_tells_a_fault_and_so_does_each_that_none_started(monkeypatch):
     monkeypatch.setenv('SLURM_PROCID', '1')  # as in a sweep: srun python tools/train.py --seed $SLURM_PROCID
-    for launcher, told in (('slurm', True), ('none', False)):
+    for launcher, reported in (('slurm', True), ('none', False)):
         with pytest.raises(InputError, match='no config') as error:
             arguments = parsed('--launcher', launcher)
             arguments.config = 'nowhere.py'
             cli.configure(arguments)
-        assert error.value.reported == told
+        assert error.value.reported == reported
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='NCCL needs what each launcher sets')
@@ -115,7 +115,7 @@ def test_processes_are_joined_once_and_parted_at_the_end(monkeypatch, launcher, 
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='NCCL needs what each launcher sets')
-def test_a_launcher_that_did_not_start_the_process_is_told(monkeypatch):
+def test_a_launcher_that_did_not_start_the_process_is_reported(monkeypatch):
     for name in ('MASTER_ADDR', 'MASTER_PORT'):
         monkeypatch.delenv(name, raising=False)
     for launcher, variable in (('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID'), ('mpi', 'OMPI_COMM_WORLD_RANK')):

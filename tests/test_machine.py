@@ -8,7 +8,7 @@ from ssul_mmseg.machine import free_disk, free_memory, processes_here, usable_co
 
 @pytest.fixture
 def system(tmp_path, monkeypatch):
-    """Writes what the system tells, and lets it be read from there."""
+    """Writes the files in which the system reports memory, and points the module to them."""
     monkeypatch.setattr(machine, 'MEMORY', tmp_path / 'meminfo')
     monkeypatch.setattr(machine, 'GROUPS', tmp_path / 'groups')
     monkeypatch.setattr(machine, 'MEMORY_GROUPS', {'memory': (tmp_path, 'limit', 'used', 'inactive_file')})

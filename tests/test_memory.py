@@ -70,28 +70,28 @@ def test_a_place_that_a_new_class_cannot_take_goes_to_the_next():
 
 def test_a_smaller_memory_is_chosen_from_the_manifest(messages):
     whole = ExemplarMemory(9).update({**images(1, 50), **images(2, 50), **images(3, 50)}, task=0, seed=0)
-    small = whole.resized(3, 'class_balanced', 'memory.json')
+    small = whole.resize(3, 'class_balanced', 'memory.json')
     assert per_label(small) == {1: 1, 2: 1, 3: 1} and small.size == 3
     assert {e.image for e in small.exemplars} < {e.image for e in whole.exemplars}
-    assert whole.resized(2, 'class_balanced', 'm').exemplars == [e for e in small.exemplars if e.label > 1]
+    assert whole.resize(2, 'class_balanced', 'm').exemplars == [e for e in small.exemplars if e.label > 1]
     assert re.search('memory.json was chosen for memory.size=9, .* 3 now: 3 of its 9 exemplars are rep', messages[0])
     # What was not replayed is not kept either.
     after = replace(whole, size=3).update(images(4, 1), task=1, seed=0)
     assert {e.image for e in after.exemplars} < {e.image for e in small.exemplars} | {'4_0.jpg'}
     part = ExemplarMemory(9, 'random').update(images(1, 50), 0, 0)
-    assert part.resized(4, 'random', '').exemplars == part.resized(4, 'random', '').exemplars
-    assert len(part.resized(4, 'random', '').exemplars) == 4
+    assert part.resize(4, 'random', '').exemplars == part.resize(4, 'random', '').exemplars
+    assert len(part.resize(4, 'random', '').exemplars) == 4
 
 
 def test_a_memory_that_lacks_images_is_that_of_every_larger_size_and_a_full_one_is_not(messages):
     few = ExemplarMemory(9).update(images(1, 5), task=0, seed=0)
-    assert few.resized(12, 'class_balanced', '').exemplars == few.exemplars
-    assert few.resized(5, 'class_balanced', '').exemplars == few.exemplars and not messages
+    assert few.resize(12, 'class_balanced', '').exemplars == few.exemplars
+    assert few.resize(5, 'class_balanced', '').exemplars == few.exemplars and not messages
     full = ExemplarMemory(5).update(images(1, 9), task=0, seed=0)
-    assert full.resized(6, 'class_balanced', 'memory.json').exemplars == full.exemplars
+    assert full.resize(6, 'class_balanced', 'memory.json').exemplars == full.exemplars
     assert re.search('memory.size=5, but memory.size is 6 now: 5 of its 5', messages.pop())
     with pytest.raises(InputError, match=r'chosen for memory\.selection=class_balanced, but this run has random'):
-        full.resized(5, 'random', 'memory.json')
+        full.resize(5, 'random', 'memory.json')
 
 
 def test_an_exemplar_knows_its_labelled_classes():

@@ -166,7 +166,7 @@ def test_float_labels_are_refused():
         metric().process(None, [sample(PREDICTED, TRUE, torch.float32)])
 
 
-def test_no_image_and_no_names_are_told():
+def test_no_image_and_no_names_are_reported():
     with pytest.raises(InputError, match='no test image'):
         metric().compute_metrics([])
     built = metric()

@@ -69,7 +69,7 @@ def arguments_of(tree, work_dir, *arguments):
             *(f'{key}={value}'.replace(' ', '') for key, value in options.items())]
 
 
-def test_a_mask_and_an_overlay_are_written_and_the_classes_told(predict, photo, tmp_path, capsys):
+def test_a_mask_and_an_overlay_are_written_and_the_classes_are_printed(predict, photo, tmp_path, capsys):
     image = photo()
     predict(image, '--out', str(tmp_path / 'found'))
     mask = Image.open(tmp_path / 'found/photo.png')
@@ -137,7 +137,7 @@ def test_the_overlay_shows_image_and_labels_and_is_not_too_large():
     assert overlay[-1, -1].tolist() == [50, 50, 150] and overlay[-1, 0].tolist() == [50, 50, 50]
 
 
-def test_images_that_cannot_be_read_are_told(predict, photo, tmp_path):
+def test_images_that_cannot_be_read_are_reported(predict, photo, tmp_path):
     with pytest.raises(InputError, match=r'there is no image .*none\.jpg; give the paths'):
         predict(photo(), str(tmp_path / 'none.jpg'), '--out', str(tmp_path / 'found'))
     (tmp_path / 'empty').mkdir()
@@ -150,7 +150,7 @@ def test_images_that_cannot_be_read_are_told(predict, photo, tmp_path):
         predict(str(tmp_path / 'torn.jpg'), '--out', str(tmp_path / 'found'))
 
 
-def test_a_task_that_is_not_learned_is_told(predict, photo, tmp_path):
+def test_a_task_that_is_not_learned_is_reported(predict, photo, tmp_path):
     arguments = photo(), '--out', str(tmp_path / 'found')
     with pytest.raises(InputError, match=r'task 1 is not learned in .*, which holds 0; choose one of them'):
         predict(*arguments, '--task', '1')
@@ -167,7 +167,7 @@ def test_no_file_is_written_twice_or_over_an_image(photo, tmp_path):
         output_files([photo('a.png')], str(tmp_path))
 
 
-def test_a_folder_that_cannot_be_written_is_told(photo, tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(photo, tmp_path):
     (tmp_path / 'file').write_text('')
     for out in ('file', 'file/found'):
         with pytest.raises(InputError, match=r'cannot be made .*--out'):

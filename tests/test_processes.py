@@ -5,26 +5,26 @@ import sys
 
 import pytest
 
-from ssul_mmseg.engine.processes import locked, on_main_process, on_main_process_only
+from ssul_mmseg.engine.processes import lock_work_dir, on_main_process, on_main_process_only
 from ssul_mmseg.errors import InputError
 
 
 def second_run(work_dir):
-    code = f'from ssul_mmseg.engine.processes import locked\nwith locked({str(work_dir)!r}): print("in")'
+    code = f'from ssul_mmseg.engine.processes import lock_work_dir\nwith lock_work_dir({str(work_dir)!r}): print("in")'
     return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
 
 
 def test_a_lock_keeps_another_process_out_and_goes_with_its_own(tmp_path):
-    with locked(tmp_path / 'run'):
+    with lock_work_dir(tmp_path / 'run'):
         kept_out = second_run(tmp_path / 'run')
         assert kept_out.returncode != 0 and 'another run is at work in' in kept_out.stderr
     assert second_run(tmp_path / 'run').stdout == 'in\n'
 
 
-def test_a_work_dir_that_cannot_be_made_is_told(tmp_path):
+def test_a_work_dir_that_cannot_be_made_is_reported(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(InputError, match=r'work dir .*file/run cannot be written \(Not a directory\)'), \
-            locked(tmp_path / 'file/run'):
+            lock_work_dir(tmp_path / 'file/run'):
         pass
 
 

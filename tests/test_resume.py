@@ -346,7 +346,7 @@ def test_a_run_whose_record_is_lost_does_not_go_on(tree, undisturbed, tmp_path):
     shutil.copytree(undisturbed('feature cache'), work_dir)
     for harm in (lambda path: path.write_text('{'), lambda path: path.unlink()):
         harm(work_dir / 'run.json')
-        with pytest.raises(InputError, match=r'run\.json.*cannot be told; restore the file'):
+        with pytest.raises(InputError, match=r'run\.json.*cannot be compared .*; restore the file'):
             run_scenario(config(tree, work_dir), resume=True)
 
 

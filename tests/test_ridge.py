@@ -207,7 +207,7 @@ def test_merging_adds_background_and_appends_classes():
     assert state['foreground'].tolist() == [[3, 0], [0, 3]]
 
 
-def test_faults_are_told():
+def test_faults_are_reported():
     cells = tasks()[1]
     empty = Cells(cells.features, cells.targets * torch.tensor([1., 0.]), cells.weights)
     with pytest.raises(InputError, match='no training pixel shows class 1'):

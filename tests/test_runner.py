@@ -46,7 +46,7 @@ def test_compiling_the_backbone_changes_no_number(tmp_path):
 
 
 @pytest.mark.parametrize('options', ['yes', dict(backend='none'), dict(speed=2), dict(mode='fast')])
-def test_what_cannot_compile_is_told(tmp_path, options):
+def test_what_cannot_compile_is_reported(tmp_path, options):
     cfg = tiny_config(voc_tree(tmp_path / 'voc'), tmp_path / 'run')
     cfg.compile = options
     with pytest.raises(InputError, match=r'compile is .*; set it to True, False'):
@@ -57,7 +57,7 @@ def test_what_cannot_compile_is_told(tmp_path, options):
     ('optim_wrapper.type', 'OptimWraper', 'OptimWraper'), ('model.backbone.depth', 19, 'depth'),
     ('param_scheduler.0.type', 'Poly', 'Poly'),
 ])
-def test_what_a_config_names_and_nobody_knows_is_told_before_training(tmp_path, key, value, words):
+def test_what_a_config_names_and_nobody_knows_is_reported_before_training(tmp_path, key, value, words):
     cfg = tiny_config(voc_tree(tmp_path / 'voc'), tmp_path / 'run')
     cfg.merge_from_dict({key: value})
     with pytest.raises(InputError, match=rf'the config .*voc_15-1\.py cannot be used .*{words}'):
@@ -72,7 +72,7 @@ def test_errors_of_machine_and_data_are_not_those_of_the_config():
 
 
 @pytest.mark.parametrize('norm', ['BN', 'SyncBN'])
-def test_a_batch_of_one_image_and_batch_normalisation_are_told_by_key_and_layer(tmp_path, norm):
+def test_a_batch_of_one_image_and_batch_normalisation_are_reported_by_key_and_layer(tmp_path, norm):
     options = {'train_dataloader.batch_size': 1, 'model.decode_head.norm_cfg.type': norm}
     cfg = tiny_config(voc_tree(tmp_path / 'voc'), tmp_path / 'run', **options)
     with pytest.raises(InputError, match=r'task_0 failed: decode_head\.image_pool\S+, a BatchNorm layer, .* 1 image '

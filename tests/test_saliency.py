@@ -413,12 +413,12 @@ def test_files_of_others_are_left_alone(folder, network, tmp_path):
 
 def test_second_process_is_kept_out(folder, network, tmp_path):
     detector, photographs = NetworkDetector(network), photographs_of(folder)
-    with maps_module._at_work(tmp_path / 'maps'), pytest.raises(InputError, match='another process writes maps'):
+    with maps_module._lock(tmp_path / 'maps'), pytest.raises(InputError, match='another process writes maps'):
         write_maps(detector, photographs, tmp_path / 'maps')
     write_maps(detector, photographs, tmp_path / 'maps')
 
 
-def test_process_that_dies_is_told(folder, tmp_path):
+def test_process_that_dies_is_reported(folder, tmp_path):
     class Dying(ClassicalDetector):
         def detect(self, image):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -427,7 +427,7 @@ def test_process_that_dies_is_told(folder, tmp_path):
         write_maps(Dying(), photographs_of(folder), tmp_path / 'maps', processes=2)
 
 
-def test_full_disk_is_told_with_the_remedy_of_this_tool(folder, network, tmp_path, monkeypatch):
+def test_full_disk_is_reported_with_the_remedy_of_this_tool(folder, network, tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, 'No space left on device')
 

@@ -36,7 +36,7 @@ def test_first_unreadable_mask_is_named(many_masks, tmp_path, workers):
 
 
 def test_error_cancels_what_is_left(tmp_path, monkeypatch):
-    """The first mask is damaged; the others are read only once the pool has been told to end."""
+    """The first mask is damaged; the others are read only after the pool is asked to end."""
     paths = [str(tmp_path / f'{i}.png') for i in range(40)]
     for path in paths:
         open(path, 'wb').close()
@@ -62,7 +62,7 @@ def test_error_cancels_what_is_left(tmp_path, monkeypatch):
     assert len(list(tmp_path.glob('*.read'))) < 20
 
 
-def test_killed_worker_is_told(many_masks, tmp_path, monkeypatch):
+def test_killed_worker_is_reported(many_masks, tmp_path, monkeypatch):
     monkeypatch.setattr(scan, 'read_mask', lambda path: os._exit(1))
     with pytest.raises(InputError, match='was killed'):
         ClassIndex.load(many_masks, tmp_path / 'index.npz', workers=2)

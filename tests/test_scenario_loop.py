@@ -113,7 +113,7 @@ def test_a_list_that_is_a_folder_is_refused(tree, tmp_path):
 
 
 @pytest.mark.parametrize('options', [{'model.decode_head.in_channels': 7}, {'model.decode_head.in_index': 9}], ids=str)
-def test_a_network_whose_sizes_do_not_go_together_is_told(tree, tmp_path, options):
+def test_a_network_whose_sizes_do_not_go_together_is_reported(tree, tmp_path, options):
     with pytest.raises(InputError, match=r'the first step of task_0 failed|cannot be used'):
         run_scenario(tiny_config(tree, tmp_path, **TWO_TASKS, **options))
 
@@ -165,7 +165,7 @@ def test_other_backbones_learn_two_tasks(tree, tmp_path, backbone, width):
     assert len(run_scenario(cfg)['tasks']) == 2
 
 
-def test_a_missing_memory_is_told_before_anything_is_trained(tree, tmp_path):
+def test_a_missing_memory_is_reported_before_anything_is_trained(tree, tmp_path):
     run_scenario(tiny_config(tree, tmp_path / 'a', **TWO_TASKS), range(1))
     (tmp_path / 'b').mkdir()
     (tmp_path / 'b/task_0').symlink_to(tmp_path / 'a/task_0')
@@ -238,7 +238,7 @@ def test_a_checkpoint_of_another_class_order_is_refused(tree, tmp_path):
 
 
 @pytest.mark.parametrize('options', [{'scenario.name': '15-5'}, {'scenario.order': [20, *range(2, 20), 1]}], ids=str)
-def test_a_config_of_other_classes_than_the_work_dir_was_trained_on_is_told(tree, tmp_path, options):
+def test_a_config_of_other_classes_than_the_work_dir_was_trained_on_is_reported(tree, tmp_path, options):
     run_scenario(tiny_config(tree, tmp_path / 'a', **TWO_TASKS), range(1))
     other = tiny_config(tree, tmp_path / 'b', **{**TWO_TASKS, **options})
     (tmp_path / 'b').mkdir()

@@ -137,7 +137,7 @@ def test_pretrained_weights_are_fetched(tree, tmp_path, backbone, served):
     assert torch.equal(weights['backbone.conv1.weight'], backbone['conv1.weight'])
 
 
-def test_pretrained_weights_that_cannot_be_fetched_are_told_with_their_address(tree, tmp_path, served, monkeypatch):
+def test_pretrained_weights_that_cannot_be_fetched_are_reported_with_their_address(tree, tmp_path, served, monkeypatch):
     _, address = served
     monkeypatch.setattr(pretrained, 'get_external_models', lambda: {'resnet101_v1c': f'{address}/none.pth'})
     monkeypatch.setattr(checkpoint, 'get_external_models', lambda: {'resnet101_v1c': f'{address}/none.pth'})
@@ -146,7 +146,7 @@ def test_pretrained_weights_that_cannot_be_fetched_are_told_with_their_address(t
 
 
 @pytest.mark.parametrize('content', [b'', b'no weights', b'PK\3\4', pickle.dumps([1, 2])], ids=str)
-def test_damaged_pretrained_weights_are_told(tree, tmp_path, content):
+def test_damaged_pretrained_weights_are_reported(tree, tmp_path, content):
     (tmp_path / 'resnet.pth').write_bytes(content)
     with pytest.raises(InputError, match=r'resnet\.pth'):
         run_scenario(with_pretrained(tree, tmp_path / 'work', tmp_path / 'resnet.pth'))

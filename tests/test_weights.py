@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.work_dir.weights import (
     FORCE,
+    forbid_unpickling,
     load_state,
     load_weights,
     not_finite,
-    nothing_unpickled,
     save_state,
     save_weights,
 )
@@ -122,7 +122,7 @@ def test_the_ban_on_unpickling_ends_with_its_block(before, monkeypatch, capsys):
     monkeypatch.setenv(FORCE, before or '')
     if before is None:
         monkeypatch.delenv(FORCE)
-    with nothing_unpickled():
+    with forbid_unpickling():
         print('mmengine falls back on unpickling')
         assert os.environ[FORCE] == '1'
     assert os.environ.get(FORCE) == before and capsys.readouterr().out == ''
@@ -143,7 +143,7 @@ def test_code_in_a_file_is_not_run(tmp_path):
     for name in ('torch.pth', 'plain.pth'):
         with pytest.raises(InputError, match=name):
             load_state(tmp_path / name)
-        with nothing_unpickled(), pytest.raises(pickle.UnpicklingError):
+        with forbid_unpickling(), pytest.raises(pickle.UnpicklingError):
             torch.load(tmp_path / name, weights_only=False)
     assert not os.path.exists(trap)
 

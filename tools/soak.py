@@ -32,7 +32,7 @@ OPTIONS = {
     'checkpoint.interval': 4, 'checkpoint.by_epoch': False,
 }
 START = 'start of the process'
-# What an aimed kill waits for, and within how many seconds after that it follows: some of it is over in milliseconds.
+# Phase that an aimed kill waits for -> the most seconds that it then waits; some phases last only milliseconds.
 AIMS = {'index scan': .6, 'task start': .6, 'training': 1., 'checkpoint writing': 0., 'exemplar selection': 0.,
         'weights writing': 0., 'evaluation': .4, 'between tasks': .4}
 POLL = .001
@@ -49,9 +49,9 @@ class Run:
     def __init__(self, work_dir: Path, data: Path) -> None:
         self.work_dir = work_dir
         self.log = work_dir.with_suffix('.log')
-        options = {**OPTIONS, 'data_root': data, **{
-            f'{split}_dataloader.dataset.dataset.{key}': value for split in ('train', 'test')
-            for key, value in DATA.items()}}
+        options = {**OPTIONS, 'data_root': data}
+        for split in ('train', 'test'):
+            options |= {f'{split}_dataloader.dataset.dataset.{key}': value for key, value in DATA.items()}
         self.command = [sys.executable, 'tools/train.py', CONFIG, '--work-dir', str(work_dir), '--resume',
                         '--cfg-options', *(f'{key}={value}' for key, value in options.items())]
 
@@ -66,7 +66,7 @@ class Run:
         return self.process.poll() is not None
 
     def phase(self) -> str:
-        """What the process does, or did when it was killed, judged from its files."""
+        """Judge from its files what the process does, or did when it was killed."""
         if not self.begun:
             # A process works on a run as soon as it holds the lock of its work dir.
             self.begun = f'WRITE {self.process.pid} ' in Path('/proc/locks').read_text()
@@ -125,7 +125,7 @@ def disturb(run: Run, aim: str | None, delay: float) -> dict | None:
     deadline = time.monotonic() + delay
     while not run.ended():
         if time.monotonic() > deadline and aim in (None, run.phase()):
-            time.sleep(random.uniform(0, AIMS.get(aim, 0.)))
+            time.sleep(random.uniform(0, AIMS[aim] if aim else 0.))
             run.phase()
             run.process.kill()
             if run.process.wait() != -signal.SIGKILL:
@@ -137,7 +137,7 @@ def disturb(run: Run, aim: str | None, delay: float) -> dict | None:
 
 
 def soak(out: Path, num_kills: int) -> dict:
-    """Spend the kills on as many runs as they need; returns what happened."""
+    """Kill and resume runs until all kills are spent; returns what happened."""
     runs = out / 'runs'
     foreign = [path.name for path in runs.glob('*') if not path.name.startswith(('run_', 'undisturbed'))]
     if foreign or (runs.exists() and not runs.is_dir()):
@@ -152,7 +152,11 @@ def soak(out: Path, num_kills: int) -> dict:
         raise InputError(f'the undisturbed run failed; see {undisturbed.log}')
     whole, expected = time.monotonic() - begin, undisturbed.outcome()
     print(f'undisturbed run: {duration(whole)}', flush=True)
-    kills, lost, mismatches, aimed, number = [], [], [], Counter(), 0
+    kills: list[dict] = []
+    lost: list[str] = []
+    mismatches: list[str] = []
+    aimed: Counter[str | None] = Counter()
+    number = 0
     while len(kills) < num_kills:
         number += 1
         run = Run(runs / f'run_{number}', out / 'data')

@@ -1,4 +1,4 @@
-"""Which values each mask of a data set holds: scanned once in parallel, cached, checked for staleness."""
+"""Index which values each mask of a data set holds: scan once in parallel, cache, and scan again when files change."""
 import logging
 import os
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from .scan import MASK_VALUES, fingerprint_of, scan_masks
 FORMAT = 2
 """Version of the cache file; raise it when the file's layout or the meaning of its content changes."""
 ROWS = 1 << 14
-"""Images that a query looks at together: bounds its memory, whatever the size of the data set."""
+"""Images per step of a query: bounds its memory, whatever the size of the data set."""
 
 
 class ClassIndex:
@@ -56,7 +56,7 @@ class ClassIndex:
         Raises:
             InputError: a mask is missing or cannot be read; the first such, in the order of ``mask_paths``.
         """
-        # Taken before the scan: a mask that changes meanwhile makes the cache stale, not wrong.
+        # Computed before the scan: if a mask changes during the scan, the cache is stale, not wrong.
         fingerprint = fingerprint_of(mask_paths)
         if os.path.lexists(cache):
             try:
@@ -68,7 +68,7 @@ class ClassIndex:
         index = cls(scan_masks(mask_paths, usable_cores() if workers is None else workers))
         try:
             index.write(cache, fingerprint)
-        # An OSError besides: on a read-only disk even clearing up after a failed write fails.
+        # OSError too: on a read-only disk, removing the temporary file fails as well.
         except (InputError, OSError) as error:
             print_log(f'class index {cache} cannot be written ({error.__cause__ or error}); this run goes on, the next '
                       'scans the masks again', logger='current', level=logging.WARNING)
@@ -116,6 +116,7 @@ class ClassIndex:
 
     def counts(self) -> np.ndarray:
         """Count the images that hold each value: int64 (num_values,)."""
+        # Count whole bytes first, then share each byte value's count out to its bits: no unpacked copy of the index.
         counts = np.zeros((self.bits.shape[1], 256), dtype=np.int64)
         for start in range(0, len(self), ROWS):
             for column, found in enumerate(self.bits[start:start + ROWS].T):
@@ -152,4 +153,5 @@ def _pack(values: Iterable[int], num_values: int) -> np.ndarray:
 
 
 def _checksum(bits: np.ndarray, num_values: int, fingerprint: str) -> str:
+    """Checksum of all that the cache file holds."""
     return digest(f'{FORMAT} {num_values} {fingerprint} {bits.shape} '.encode() + bits.tobytes())

@@ -1,4 +1,4 @@
-"""The classes of a data set: their names, colours and ids, checked before anything is learned."""
+"""Read the names, colours and ids of a data set's classes, and check them before anything is learned."""
 import difflib
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -15,20 +15,20 @@ NO_TEXT = ('Cc', 'Cs', 'Zl', 'Zp')
 
 
 def metainfo_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What an mmseg data set says of its classes, without its images; {} where only its constructor knows.
+    """Read an mmseg data set's metainfo without building it; {} where only its constructor knows the classes.
 
     Args:
-        config: of the data set.
+        config: the data set's config.
     """
     load = getattr(DATASETS.get(config['type']), '_load_metainfo', None)
     metainfo, own = load(config.get('metainfo')) if load else {}, config.get('metainfo') or {}
     if 'classes' in own and 'palette' not in own:
-        metainfo.pop('palette', None)  # of other classes; mmseg picks from it
+        metainfo.pop('palette', None)  # the palette of the class, which belongs to other classes
     return metainfo
 
 
 def has_background(metainfo: Mapping[str, Any]) -> bool:
-    """Whether a data set counts background among its classes; mmseg's write it in small letters or with a capital."""
+    """Whether background is the first class of a data set; mmseg spells it with a small or a capital letter."""
     return _is_background(metainfo['classes'][0])
 
 
@@ -38,9 +38,9 @@ def _is_background(name: str) -> bool:
 
 
 def class_names(metainfo: Mapping[str, Any], dataset: str) -> tuple[str, ...]:
-    """Names of the classes, background left out, without the spaces around a few names of mmseg's data sets.
+    """Names of the classes without background, stripped: a few names of mmseg's data sets have spaces around them.
 
-    Results, memories and weights know a class by its name, so each has one of its own that a table can show.
+    Results, memories and weights identify a class by its name, so a name must be unique and fit into a table.
 
     Args:
         metainfo: of the data set.
@@ -102,21 +102,21 @@ def class_colours(metainfo: Mapping[str, Any], dataset: str) -> list[list[int]]:
     if len(palette) not in (0, len(names)):
         raise InputError(f'metainfo.palette of {dataset} holds {len(palette)} colours for {len(names)} classes; give '
                          'each class one, background too where it is among the classes')
-    return [[int(value) for value in colour] for colour in palette[has_background(metainfo):]]
+    return [list(map(int, colour)) for colour in palette[has_background(metainfo):]]
 
 
 def _is_colour(colour: Any) -> bool:
     """Whether something is three whole numbers from 0 to 255."""
     if isinstance(colour, str | Mapping) or not hasattr(colour, '__len__') or len(colour) != 3:
         return False
-    return all(isinstance(x, Integral) and not isinstance(x, bool) and 0 <= x <= 255 for x in colour)
+    return all(isinstance(x, Integral) and not isinstance(x, bool) and 0 <= int(x) <= 255 for x in colour)
 
 
 def class_ids(order: Sequence[int | str], names: Sequence[str]) -> list[int]:
-    """The ids of classes that are given by id or by name: the name of the first class of ``names`` has the id 1.
+    """Turn a list of class ids and names into ids; the first name of ``names`` has the id 1.
 
     Args:
-        order: ids, or names as text; '3' is a class called so, 3 an id.
+        order: ids (3) and names ('3' is the class of that name).
         names: of all classes without background, in the data set's order.
 
     Raises:
@@ -131,7 +131,7 @@ def class_ids(order: Sequence[int | str], names: Sequence[str]) -> list[int]:
         ids.append(names.index(entry.strip()) + 1 if isinstance(entry, str) else entry)
     faults = {'missing': [name for i, name in enumerate(names, start=1) if i not in ids],
               'repeated': [name for i, name in enumerate(names, start=1) if ids.count(i) > 1]}
-    told = '; '.join(f'{fault}: {", ".join(found)}' for fault, found in faults.items() if found)
-    if told:
-        raise InputError(f'scenario.order must name every class once; {told}')
+    listed = '; '.join(f'{fault}: {", ".join(found)}' for fault, found in faults.items() if found)
+    if listed:
+        raise InputError(f'scenario.order must name every class once; {listed}')
     return ids

@@ -1,22 +1,22 @@
-"""Opening the file of an image or a mask: faults in a sentence, what Pillow changes unasked, and how EXIF turns it."""
+"""Read the file of an image or a mask: report faults in one sentence, find what Pillow would change, apply EXIF."""
 import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ..errors import InputError
 
 UPRIGHT = 1
 """EXIF's orientation of an image whose pixels are stored as they are shown."""
 SIDEWAYS = (5, 6, 7, 8)
-"""EXIF's orientations that exchange width and height."""
+"""EXIF orientations that exchange width and height."""
 INVERSE = {6: 8, 8: 6}
-"""Orientations that undo others; each of the rest undoes itself."""
+"""Orientation -> the one that undoes it; each of the others undoes itself."""
 EXIF_IN_PNG = (b'eXIf', b'Raw profile type exif', b'XML:com.adobe.xmp')
-# Where the header of a JPEG 2000 stream begins, and how far behind it the depth of the first channel stands.
+# First bytes of a JPEG 2000 stream, and the offset from them of the byte with the depth of the first channel.
 JPEG2000_START, JPEG2000_DEPTH = b'\xff\x4f\xff\x51', 42
 _REMEDY = 'replace it with a whole file'
 
@@ -44,7 +44,7 @@ def read_file(path: str | Path, what: str) -> bytes:
 
 
 @contextlib.contextmanager
-def decoding(path: str | Path, what: str) -> Iterator[None]:
+def decoding_faults(path: str | Path, what: str) -> Iterator[None]:
     """Turn whatever a decoder raises into an :class:`InputError` with the file's name.
 
     Args:
@@ -64,15 +64,15 @@ def decoding(path: str | Path, what: str) -> Iterator[None]:
         raise InputError(f'{what} {path} cannot be read ({error or type(error).__name__}); {_REMEDY}') from error
 
 
-def raw_mode(image: Image.Image) -> str:
-    """How the pixels of an image that is not decoded yet are stored, in Pillow's words; '' where no decoder says it."""
+def raw_mode(image: ImageFile.ImageFile) -> str:
+    """Pillow's name for how the pixels of an undecoded image are stored; '' where no decoder reports it."""
     args = image.tile[0][3] if image.tile else None
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ''
 
 
-def is_deep(image: Image.Image, content: bytes) -> bool:
-    """Whether an image that is not decoded yet has more than 8 bits a channel, which Pillow cuts off in colour images.
+def is_deep(image: ImageFile.ImageFile, content: bytes) -> bool:
+    """Whether an undecoded image has more than 8 bits a channel; in colour images Pillow cuts off the rest.
 
     Args:
         image: the opened image.
@@ -80,23 +80,23 @@ def is_deep(image: Image.Image, content: bytes) -> bool:
     """
     raw = raw_mode(image)
     if image.format == 'JPEG2000':
-        # The lower 7 bits: depth less 1.
+        # The lower 7 bits hold the depth minus 1.
         return (content[content.index(JPEG2000_START) + JPEG2000_DEPTH] & 0x7F) + 1 > 8
     decoder, _, _, args = image.tile[0] if image.tile else ('', None, 0, None)
-    if decoder.startswith('ppm'):
-        return args[-1] > 255  # the largest value
-    # 'BGR;16' are three channels in 16 bits.
+    if decoder.startswith('ppm') and isinstance(args, tuple):
+        return args[-1] > 255  # the largest value that a pixel may have
+    # 'BGR;16' has three channels in 16 bits, so fewer than 8 bits each.
     return image.mode.startswith(('I', 'F')) or bool(re.search(r'(?<!BGR);16', raw))
 
 
-def exif_orientation(image: Image.Image, content: bytes) -> int:
-    """How EXIF turns an image that is not decoded yet: 1 (not at all) to 8.
+def exif_orientation(image: ImageFile.ImageFile, content: bytes) -> int:
+    """EXIF orientation of an undecoded image: 1 (stored as shown) to 8.
 
     Args:
         image: the opened image.
         content: its file.
     """
-    # Pillow decodes the whole of a PNG file before it says that there is no EXIF.
+    # Look for EXIF in the bytes first: Pillow decodes a whole PNG file before it reports that there is none.
     if image.format == 'PNG' and not any(sign in content for sign in EXIF_IN_PNG):
         return UPRIGHT
     orientation = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
@@ -104,7 +104,7 @@ def exif_orientation(image: Image.Image, content: bytes) -> int:
 
 
 def as_shown(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn pixels from the order in which they are stored to that in which EXIF lets them be shown.
+    """Turn stored pixels as EXIF says that they are shown.
 
     Args:
         pixels: uint8 (H, W) or (H, W, 3).

@@ -1,28 +1,28 @@
-"""Reading a mask: one channel of 8-bit class values, refused with a sentence where it is anything else."""
+"""Read a mask of one channel of 8-bit class values; refuse anything else in one sentence."""
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from ..errors import InputError
-from .image_files import UPRIGHT, decoding, exif_orientation, raw_mode, read_file
+from .image_files import UPRIGHT, decoding_faults, exif_orientation, raw_mode, read_file
 
 MASK_MODES = ('P', 'L', '1')
 """Pillow's modes of one channel that fits 8 bits: palette index, grey level, bit."""
 FORMATS = ('PNG', 'TIFF', 'BMP', 'GIF')
 """Formats that keep every value."""
 LOSSY_TIFF = ('jpeg', 'tiff_jpeg', 'webp')
-# What Pillow multiplies stored grey levels with, so that the largest is white, by how they are stored.
+# Raw mode -> the factor by which Pillow multiplies stored grey levels, so that the largest is white.
 GREY_STEP = {'L;2': 85, 'L;4': 17}
 KEPT = ('', '1', 'L', 'P', 'P;1', 'P;2', 'P;4')
-"""Ways of storing values that Pillow gives as they are; '' is GIF's. Others are negatives or in another bit order."""
+"""Raw modes whose values Pillow returns unchanged ('': GIF). The others are negatives or have another bit order."""
 BMP_DEPTH, BMP_BITS = 28, {'1': 1, 'L': 8}
-"""Where a BMP file says how many bits a pixel has, and for how many Pillow reads grey ones rightly."""
+"""Offset of the bits per pixel in a BMP file; the numbers of bits for which Pillow reads grey values right, by mode."""
 _REMEDY = "save the values as a PNG of mode 'P' or 'L'"
 
 
 def read_mask(path: str, what: str = 'mask') -> np.ndarray:
-    """Read the stored value of each pixel of a mask; of an indexed image the palette index, never its colour.
+    """Read the stored value of each pixel of a mask: in an indexed image the palette index, not the colour.
 
     Args:
         path: PNG, TIFF, BMP or GIF file of one channel of at most 8 bits.
@@ -36,11 +36,11 @@ def read_mask(path: str, what: str = 'mask') -> np.ndarray:
             EXIF, or has several channels or more than 8 bits.
     """
     content = read_file(path, what)
-    with decoding(path, what):
+    with decoding_faults(path, what):
         with Image.open(io.BytesIO(content)) as image:
             _check(image, content, path, what)
-            # Pillow decodes PNG pixels without comparing their checksums: only verify() notices a changed byte.
-            # It uses the image up, hence the second open().
+            # Pillow decodes PNG pixels without checking their checksums: only verify() notices a changed byte.
+            # verify() makes the image unusable, hence the second open().
             image.verify()
         with Image.open(io.BytesIO(content)) as image:
             if exif_orientation(image, content) != UPRIGHT:
@@ -50,8 +50,8 @@ def read_mask(path: str, what: str = 'mask') -> np.ndarray:
             return np.array(image, dtype=np.uint8) // np.uint8(step)
 
 
-def _check(image: Image.Image, content: bytes, path: str, what: str) -> None:
-    """Refuse a file whose values are not those that were drawn, or that Pillow would not give as they are stored."""
+def _check(image: ImageFile.ImageFile, content: bytes, path: str, what: str) -> None:
+    """Refuse a file whose format changes values, or whose stored values Pillow does not return unchanged."""
     compression = image.info.get('compression')
     if image.format not in FORMATS or compression in LOSSY_TIFF:
         kind = f'{image.format} ({compression})' if image.format in FORMATS else image.format

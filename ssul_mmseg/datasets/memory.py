@@ -3,6 +3,7 @@ import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from mmengine.logging import print_log
@@ -59,12 +60,12 @@ class ExemplarMemory:
     def update(self, images: Mapping[int, Sequence[str]], task: int, seed: int) -> 'ExemplarMemory':
         """The memory after ``task``.
 
-        Class-balanced: the classes take turns, in each round every class keeps one more image, an old class of its
-        exemplars, a new one of D_t, until |M| are kept or no image is left. So every class has an exemplar where
-        |M| allows it, and old classes shrink evenly to |M| / n_seen. Where |M| is below the number of classes, the
-        newest, which have learned least, come first: those of the task, the rarest before the others, then the class
-        learned last before it, and so on. So the places pass on from class to class; one that has lost its own cannot
-        get it back, as its images are gone.
+        Class-balanced: the classes take turns. In each round every class keeps one more image, an old class one of its
+        exemplars, a new class one of D_t, until |M| images are kept or none is left. So every class has an exemplar
+        if |M| allows it, and old classes shrink evenly to |M| / n_seen. If |M| is smaller than the number of
+        classes, the newest classes come first, because they have learned least: the task's classes, rarest first,
+        then the class learned last before them, and so on. A class that loses its last exemplar cannot get one
+        again, as its images are gone.
 
         Args:
             images: ids of the images of D_t that hold each class of the task, by label.
@@ -82,18 +83,18 @@ class ExemplarMemory:
         known = {exemplar.image: exemplar.labels for exemplar in self.exemplars}
         labels = {image: tuple(sorted({*known.get(image, ()), *found})) for image, found in holders.items()}
         old = [replace(exemplar, task=task, labels=labels[exemplar.image]) if exemplar.image in labels else exemplar
-               for exemplar in self.shrunk(self.size).exemplars]
-        fresh = {label: [Exemplar(image, label, task, labels[image]) for image in sorted(ids)]
-                 for label, ids in images.items()}
-        for candidates in fresh.values():
-            chance.shuffle(candidates)
+               for exemplar in self.shrink(self.size).exemplars]
+        fresh: dict[int, list[Exemplar]] = {}
+        for label, ids in images.items():
+            fresh[label] = [Exemplar(image, label, task, labels[image]) for image in sorted(ids)]
+            chance.shuffle(fresh[label])
         choose = self._balanced if self.selection == 'class_balanced' else self._random
         kept = choose(old, fresh, chance)
         return ExemplarMemory(self.size, self.selection, kept, self.images_seen + len(holders))
 
     def _balanced(self, old: Sequence[Exemplar], fresh: dict[int, list[Exemplar]],
                   chance: random.Random) -> list[Exemplar]:
-        """One more image for each class a round, until all places are taken."""
+        """Give each class one more image a round, until all places are taken."""
         queues: dict[int, list[Exemplar]] = {}
         for exemplar in old:
             queues.setdefault(exemplar.label, []).append(exemplar)
@@ -111,6 +112,7 @@ class ExemplarMemory:
             progress = False
             for label in turns:
                 queue = queues[label]
+                # Skip images that another class has chosen: each takes one place only.
                 while positions[label] < len(queue) and queue[positions[label]].image in kept:
                     positions[label] += 1
                 if positions[label] < len(queue) and len(kept) < self.size:
@@ -120,9 +122,10 @@ class ExemplarMemory:
 
     def _random(self, old: Sequence[Exemplar], fresh: dict[int, list[Exemplar]],
                 chance: random.Random) -> list[Exemplar]:
-        """A uniform sample of all images seen: old exemplars stand for the images they were drawn from."""
-        new = {exemplar.image: exemplar for candidates in fresh.values() for exemplar in candidates}
+        """Draw uniformly from all images seen: the old exemplars stand for the images that they were drawn from."""
+        new = {exemplar.image: exemplar for exemplar in chain.from_iterable(fresh.values())}
         pool = [new[image] for image in sorted(new)]
+        # New images get their share of the places by their number among all images seen so far.
         share = self.size * len(pool) / max(1, self.images_seen + len(pool))
         num_old = min(len(old), self.size - min(len(pool), round(share)))
         kept = chance.sample(old, num_old)
@@ -130,16 +133,16 @@ class ExemplarMemory:
         pool = [exemplar for exemplar in pool if exemplar.image not in taken]
         return kept + chance.sample(pool, min(len(pool), self.size - num_old))
 
-    def shrunk(self, size: int) -> 'ExemplarMemory':
-        """The memory with at most ``size`` of its exemplars, chosen by its ``selection``: a function of these alone."""
+    def shrink(self, size: int) -> 'ExemplarMemory':
+        """Keep at most ``size`` exemplars, chosen by ``selection``: a function of these and of the memory."""
         smaller = replace(self, size=size)
         if len(self.exemplars) > size:
             choose = smaller._balanced if self.selection == 'class_balanced' else smaller._random
             smaller.exemplars = choose(self.exemplars, {}, random.Random(str(size)))
         return smaller
 
-    def resized(self, size: int, selection: str, path: str | Path) -> 'ExemplarMemory':
-        """The memory that a run of another size replays, a part of it or the whole; with a message where they differ.
+    def resize(self, size: int, selection: str, path: str | Path) -> 'ExemplarMemory':
+        """Fit the memory to a run of another size: keep a part or all of it, and warn where the two differ.
 
         Args:
             size: ``memory.size`` of the run.
@@ -152,8 +155,8 @@ class ExemplarMemory:
         if selection != self.selection:
             raise InputError(f'{path} was chosen for memory.selection={self.selection}, but this run has {selection}; '
                              'copy that task from a run with this memory, or train it again')
-        fitted, found = self.shrunk(size), len(self.exemplars)
-        # A memory that lacks images is the same at every size above their number.
+        fitted, found = self.shrink(size), len(self.exemplars)
+        # A memory that ran out of images is the same for every larger size, unless it was full (found == size).
         if len(fitted.exemplars) < found or found == self.size < size:
             print_log(f'{path} was chosen for memory.size={self.size}, but memory.size is {size} now: '
                       f'{len(fitted.exemplars)} of its {found} exemplars are replayed, the next memory is of {size}',
@@ -161,14 +164,15 @@ class ExemplarMemory:
         return fitted
 
     def shortage(self, seen: range) -> str | None:
-        """A sentence on what the memory lacks, or None.
+        """Say in a sentence what the memory lacks; None if it lacks nothing.
 
         Args:
             seen: labels of the classes seen so far.
         """
         if len(self.exemplars) < self.size:
             return f'the memory keeps {len(self.exemplars)} images, not {self.size}: the tasks so far have no more'
-        missing = [label for label in seen if not any(label in exemplar.labels for exemplar in self.exemplars)]
+        held = set(chain.from_iterable(exemplar.labels for exemplar in self.exemplars))
+        missing = [label for label in seen if label not in held]
         if missing:
             return (f'the memory of {self.size} images has no exemplar of {len(missing)} of the {len(seen)} classes '
                     f'seen (the first is class {missing[0]}); a larger memory.size would keep one of each')

@@ -1,4 +1,4 @@
-"""Pairing images with their masks by the names of the files, whatever usual suffix they have; nothing is left over."""
+"""Pair images with masks by file name, whatever usual suffix they have; refuse files that are left over."""
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -12,10 +12,10 @@ IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.g
 MASK_SUFFIXES = ('.png', '.tif', '.tiff', '.bmp', '.gif')
 
 
-def paired_files(source: BaseSegDataset) -> list[dict]:
+def pair_files(source: BaseSegDataset) -> list[dict]:
     """Pair a data set's images and masks: those of its list, else those of its folders.
 
-    It stands for ``BaseSegDataset.load_data_list``, which takes files of one suffix and drops the others in silence.
+    It replaces ``BaseSegDataset.load_data_list``, which takes files of one suffix and drops the others in silence.
     ``img_suffix`` and ``seg_map_suffix`` may have any of the usual endings, in capitals too, in place of their own.
 
     Args:
@@ -30,18 +30,19 @@ def paired_files(source: BaseSegDataset) -> list[dict]:
     """
     if source.data_prefix.get('seg_map_path') is None:
         raise InputError(f'{type(source).__name__} has no masks; set data_prefix.seg_map_path to their folder')
-    return _of_list(source) if source.ann_file and not os.path.isdir(source.ann_file) else _of_folders(source)
+    has_list = source.ann_file and not os.path.isdir(source.ann_file)
+    return _pair_list(source) if has_list else _pair_folders(source)
 
 
-def _of_folders(source: BaseSegDataset) -> list[dict]:
+def _pair_folders(source: BaseSegDataset) -> list[dict]:
     """Pair all files of the folders."""
     folder, mask_folder = source.data_prefix['img_path'], source.data_prefix['seg_map_path']
     images, masks = _files(folder), _files(mask_folder)
-    # One folder may lie in the other, or be the other.
+    # Both may be one folder, or one may lie in the other: a file counts as mask or as image, not as both.
     if _is_below(folder, mask_folder):
         masks -= images
     masks_by_name = _by_name(masks, mask_folder, source.seg_map_suffix, MASK_SUFFIXES)
-    images -= {path for paths in masks_by_name.values() for path in paths}
+    images.difference_update(*masks_by_name.values())
     images_by_name = _by_name(images, folder, source.img_suffix, IMAGE_SUFFIXES)
     if not images_by_name:
         return []
@@ -56,8 +57,8 @@ def _of_folders(source: BaseSegDataset) -> list[dict]:
     return sorted(infos, key=lambda info: info['img_path'])
 
 
-def _of_list(source: BaseSegDataset) -> list[dict]:
-    """Find the files that a list names; what is not found keeps its usual suffix, and is missed where it is needed."""
+def _pair_list(source: BaseSegDataset) -> list[dict]:
+    """Find the files that a list names; a missing one keeps the usual suffix and is reported where it is used."""
     infos = BaseSegDataset.load_data_list(source)
     # An empty line names nothing.
     infos = [info for info in infos if os.path.basename(info['img_path']) != source.img_suffix]
@@ -101,7 +102,7 @@ def _is_below(folder: str, above: str) -> bool:
 
 
 def _by_name(paths: Iterable[str], folder: str, suffix: str, usual: Collection[str]) -> dict[str, list[str]]:
-    """Files by their path below a folder without suffix.
+    """Group files by their path below a folder, without suffix.
 
     Args:
         paths: files.
@@ -120,14 +121,14 @@ def _by_name(paths: Iterable[str], folder: str, suffix: str, usual: Collection[s
 
 
 def _only(paths: Sequence[str]) -> str:
-    """The file of a name.
+    """Return the only file of a name.
 
     Raises:
         InputError: there are several.
     """
     if len(paths) > 1:
-        raise InputError(f'{paths[0]} and {paths[1]} have one name but for their suffix, so nothing tells which one is '
-                         'meant; rename or remove one')
+        raise InputError(f'{paths[0]} and {paths[1]} have one name but for their suffix, so it is not clear which one '
+                         'is meant; rename or remove one')
     return paths[0]
 
 

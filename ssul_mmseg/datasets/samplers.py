@@ -1,5 +1,6 @@
-"""Batches of a task: half from its images, half from the memory, the same for any number of processes."""
+"""Draw the batches of a task, half from its images and half from the memory, the same for any number of processes."""
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 from mmengine.dist import get_dist_info
@@ -9,12 +10,26 @@ from torch.utils.data import Sampler
 from ..errors import InputError
 
 
+class TaskImages(Protocol):
+    """What the batches need to know of a ``TaskDataset``: its numbers of images of the task and of exemplars."""
+
+    num_new: int
+    num_exemplars: int
+
+
+class EpochSampler(Protocol):
+    """What they need of mmengine's sampler: the data set, and the epoch that the loop sets."""
+
+    dataset: TaskImages
+    epoch: int
+
+
 @DATA_SAMPLERS.register_module()
 class ReplayBatchSampler(Sampler):
     """K/2 images of D_t and K/2 of the memory M in every batch (SSUL, Algorithm 1); without M, K of D_t.
 
-    An epoch passes once over D_t in random order. Every batch is whole: what is left over at the end of an epoch is
-    left out of it, and a task smaller than a batch repeats its images in other views. The batch of iteration i
+    An epoch passes once over D_t in random order. Every batch is whole: the images left over at the end of an epoch
+    are skipped in it, and a task smaller than a batch repeats its images in other views. The batch of iteration i
     is a function of (seed, task, i). A key is (position, view) of a ``TaskDataset``: a new view is a new augmentation.
 
     Args:
@@ -22,15 +37,15 @@ class ReplayBatchSampler(Sampler):
         batch_size: images per iteration of this process.
         seed: seed of the order.
         task: index of the task.
-        half_pass: the authors' code: as many iterations as if the batch were all of D_t, so that an epoch with memory
-            passes over half of it.
+        half_pass: whether an epoch has |D_t| / K iterations, as in the authors' code, so that with memory it passes
+            over half of D_t.
 
     Raises:
         InputError: there are exemplars, but a batch of all processes holds a single image.
     """
 
     def __init__(self,
-                 sampler: Sampler,
+                 sampler: EpochSampler,
                  batch_size: int,
                  seed: int = 0,
                  task: int = 0,
@@ -73,8 +88,8 @@ class ReplayBatchSampler(Sampler):
 
         Args:
             batch: keys of a whole batch.
-            by_image: Without, every process takes an equal slice. With, an image always goes to the same process, which
-                holds its features.
+            by_image: Without a cache (False) every process takes an equal slice. With a cache (True) an image always
+                goes to the same process, which holds its features.
         """
         if not by_image:
             return range(self.rank * self.local_size, (self.rank + 1) * self.local_size)
@@ -83,7 +98,7 @@ class ReplayBatchSampler(Sampler):
     def batch(self, iteration: int, views: int | None = None) -> list[tuple[int, int]]:
         """Keys of the whole batch of all processes, see :meth:`batches`."""
         epoch, iteration = divmod(iteration, len(self))
-        # An epoch of a tiny task takes several passes over it; each pass is a shuffle of its own.
+        # An epoch of a tiny task takes several passes over its images, each in an order of its own.
         passes = -(-self._iterations * self.new_per_batch // self.num_new)
         first = epoch * passes * self.num_new + iteration * self.new_per_batch
         new = self._draw('new', self.num_new, first, self.new_per_batch, views)
@@ -93,16 +108,16 @@ class ReplayBatchSampler(Sampler):
         return new + [(self.num_new + position, view) for position, view in old]
 
     def _draw(self, part: str, size: int, start: int, count: int, views: int | None) -> list[tuple[int, int]]:
-        """``count`` keys from ``start`` on of an endless chain of shuffles of ``range(size)``."""
+        """Draw ``count`` keys, from place ``start`` on, of an endless chain of shuffles of ``range(size)``."""
         keys = []
         for place in range(start, start + count):
             shuffle, position = divmod(place, size)
             view = shuffle if views is None else shuffle % views
-            keys.append((int(self._shuffled(part, size, shuffle)[position]), view))
+            keys.append((int(self._order(part, size, shuffle)[position]), view))
         return keys
 
-    def _shuffled(self, part: str, size: int, shuffle: int) -> np.ndarray:
-        """The ``shuffle``-th order of one part, remembered as long as it is in use."""
+    def _order(self, part: str, size: int, shuffle: int) -> np.ndarray:
+        """The ``shuffle``-th order of one part; remembered until the chain is two shuffles further."""
         remembered = self._orders
         if (part, shuffle) not in remembered:
             for key in [key for key in remembered if key[0] == part and key[1] < shuffle - 1]:

@@ -1,4 +1,4 @@
-"""Scanning masks: the values that each holds, by several processes, and whether files have changed since."""
+"""Scan masks for the values that each holds, in several processes; detect that files have changed since."""
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -61,7 +61,7 @@ def scan_masks(paths: Sequence[str], workers: int) -> np.ndarray:
 
 
 def contents_digest(paths: Sequence[str]) -> str:
-    """Digest of the bytes of each file, in their order; where the files lie, and when they were written, is no part.
+    """Digest of the contents of files in their order; folders and times of modification do not change it.
 
     Raises:
         InputError: a file is missing or cannot be read.
@@ -86,13 +86,13 @@ def contents_digest(paths: Sequence[str]) -> str:
 
 
 def _progress(shown: bool) -> Progress:
-    """A bar with time to go, refreshed by its user: a thread would be lost where worker processes are forked."""
+    """Make a progress bar with time to go. Its user refreshes it: a refreshing thread would not survive a fork."""
     columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True, disable=not shown)
 
 
 def _scan_chunks(chunks: Sequence[Sequence[str]], workers: int) -> Iterator[np.ndarray]:
-    """Scan chunks in order, in this process if ``workers`` is below 2; the first error in that order ends it."""
+    """Scan chunks in order, in this process if ``workers`` is below 2; the first error in this order is raised."""
     if workers < 2:
         yield from map(_scan_chunk, chunks)
         return
@@ -105,14 +105,17 @@ def _scan_chunks(chunks: Sequence[Sequence[str]], workers: int) -> Iterator[np.n
 
 
 def _end_with_parent() -> None:
-    """Let a worker process end with the one that started it: were that killed, it would wait for work for ever."""
+    """End this worker process when its parent ends; a worker of a killed parent would wait for work for ever."""
+    parent = parent_process()
+    assert parent is not None  # this runs in a worker
+
     def watch() -> None:
-        parent_process().join()
+        parent.join()
         os._exit(1)
     Thread(target=watch, daemon=True).start()
 
 
 def _scan_chunk(paths: Sequence[str]) -> np.ndarray:
-    """Values of some masks, packed: uint8 (num_paths, 32)."""
+    """Find the values of some masks: packed bits, uint8 (num_paths, 32)."""
     counts = np.stack([np.bincount(read_mask(path).ravel(), minlength=MASK_VALUES) for path in paths])
     return np.packbits(counts > 0, axis=1)

@@ -1,24 +1,49 @@
-"""Any mmseg data set as the source of a task: its images, and what its mask values mean."""
+"""Build any mmseg data set as the source of a task: find its images, and which label each mask value stands for."""
 import functools
 import inspect
 import os
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
-from torch.utils.data import Dataset
 
 from ..errors import InputError
 from ..scenario import BACKGROUND, IGNORE, MAX_CLASSES, Scenario
 from ..work_dir.files import digest
 from .classes import class_colours, class_names, has_background, metainfo_of
-from .pairs import paired_files
+from .pairs import pair_files
 
 NO_CLASS = -1
 
 
-def build_source(config: dict, test_mode: bool) -> Dataset:
+class Source(Protocol):
+    """What this package asks of an mmseg data set; ``BaseSegDataset`` has it all.
+
+    Attributes:
+        metainfo: ``classes``, and ``palette`` where the data set has colours.
+        reduce_zero_label: whether mask value 0 is no class, and all others count from 1.
+        label_map: class by mask value, where it is not the value itself.
+        data_root: the folder of the data set.
+        data_prefix: folders of the images (``img_path``) and masks (``seg_map_path``).
+        ann_file: the image list; '' where all files of the folders count.
+    """
+
+    metainfo: dict[str, Any]
+    reduce_zero_label: bool
+    label_map: dict[int, int] | None
+    data_root: str | None
+    data_prefix: dict[str, str]
+    ann_file: str
+
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """What mmseg knows of an image, such as ``img_path`` and ``seg_map_path``."""
+
+    def __len__(self) -> int: ...
+
+
+def build_source(config: dict, test_mode: bool) -> Source:
     """Build an mmseg data set to read names and paths from.
 
     Raises:
@@ -35,18 +60,18 @@ def build_source(config: dict, test_mode: bool) -> Dataset:
     try:
         if _lists_files(config):
             source = DATASETS.build({**config, 'test_mode': test_mode, 'lazy_init': True})
-            source.load_data_list = functools.partial(paired_files, source)
+            source.load_data_list = functools.partial(pair_files, source)
             source.full_init()
         else:
             source = DATASETS.build({**config, 'test_mode': test_mode})
     except (FileNotFoundError, NotADirectoryError, AssertionError) as error:
-        fault = (str(error) or 'a folder is missing').splitlines()[0]  # data sets assert without a word
+        fault = (str(error) or 'a folder is missing').splitlines()[0]  # mmseg's assertion has no message
         raise InputError(f'{config["type"]} cannot be loaded from {root!r}: {fault}; put the data there (see "Data" in '
                          'README.md) or set data_root') from error
     except ValueError as error:
         if isinstance(error, InputError):
             raise
-        # An empty image list makes mmengine concatenate nothing.
+        # With an empty image list mmengine fails in np.concatenate of nothing.
         fault = f'{config["type"]} cannot be built: {" ".join(str(error).split())[:200]}; correct its config'
         raise InputError(empty if 'concatenate' in str(error) else fault) from error
     if not len(source):
@@ -55,15 +80,16 @@ def build_source(config: dict, test_mode: bool) -> Dataset:
 
 
 def _lists_files(config: dict) -> bool:
-    """Whether a data set finds its files as mmseg's own do: one that has another way keeps it."""
+    """Whether a data set lists its files by mmseg's own method, which this package replaces; any other method stays."""
     kind = DATASETS.get(config['type'])
+    load = getattr(kind, 'load_data_list', None)
     if not inspect.isclass(kind) or not issubclass(kind, BaseSegDataset) or config.get('backend_args'):
         return False
     try:
         inspect.signature(kind).bind_partial(lazy_init=True)
     except TypeError:
         return False
-    return kind.load_data_list is BaseSegDataset.load_data_list
+    return load is BaseSegDataset.load_data_list
 
 
 def _check_list(config: dict) -> None:
@@ -81,11 +107,11 @@ def _check_list(config: dict) -> None:
         raise InputError(f'image list {path} cannot be read ({fault}); give a text file with a name a line') from error
 
 
-def label_table(source: Dataset, scenario: Scenario) -> np.ndarray:
-    """Table from mask value to label.
+def label_table(source: Source, scenario: Scenario) -> np.ndarray:
+    """Make the table from mask value to label.
 
-    Mask values pass through the data set's own ``reduce_zero_label`` and ``label_map`` as in mmseg, except that a zero
-    label reduced away is background here, not ignored: it stands for pixels of no class.
+    Mask values pass through the data set's own ``reduce_zero_label`` and ``label_map`` as in mmseg, except that the
+    value 0 which ``reduce_zero_label`` removes is background here, not ignored: it stands for pixels of no class.
 
     Returns:
         int16 (256,): a label, IGNORE, or :data:`NO_CLASS`.
@@ -108,7 +134,7 @@ def label_table(source: Dataset, scenario: Scenario) -> np.ndarray:
     return table
 
 
-def index_file(folder: str | None, source: Dataset) -> Path:
+def index_file(folder: str | None, source: Source) -> Path:
     """Where the class index of a data set is cached: below ``folder``, by default beside its masks."""
     masks = Path(source.data_prefix['seg_map_path'])
     listing = Path(source.ann_file).stem if source.ann_file else 'all'

@@ -3,7 +3,7 @@ import copy
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from .classes import class_colours, class_names, has_background
 from .memory import ExemplarMemory
 from .scan import contents_digest
 from .source import NO_CLASS, build_source, index_file, label_table
+from .transforms import LabelAugmentation
 
 MEMORY_LABELS = ('stored', 'seen')
 
@@ -36,12 +37,12 @@ class TaskDataset(Dataset):
     Args:
         dataset: config of any mmseg data set; all its classes (but 'background') belong to the scenario.
         pipeline: transforms, starting with ``LoadImage`` and ``LoadLabels``.
-        scenario: arguments of :class:`~ssul_mmseg.tasks.Scenario`.
+        scenario: arguments of :class:`~ssul_mmseg.scenario.Scenario`.
         task: index of the task.
         exemplars: manifest of the exemplars to replay.
         exemplar_labels: which classes an exemplar shows: 'stored', those that were labelled when it was stored, as in
             the paper's pairs (x, y) of D_{t-1}, or 'seen', all seen so far (the authors' code).
-        memory_args: ``dict(size=, selection=)`` of the run's memory, if a manifest of another size shall be fitted.
+        memory_args: ``dict(size=, selection=)`` of the run's memory, to which a manifest of another size is fitted.
         seed: seed of the augmentations.
         index_cache: folder where the class index is kept.
         saliency_dir: folder of the saliency maps, below the data root.
@@ -88,7 +89,7 @@ class TaskDataset(Dataset):
         self._choose(task, exemplars)
 
     def for_task(self, task: int, exemplars: str | Path | None = None) -> 'TaskDataset':
-        """The data set of another task, which shares with this one what does not depend on the task.
+        """Make the data set of another task; it shares with this one what does not depend on the task.
 
         Args:
             task: index of the task.
@@ -108,7 +109,7 @@ class TaskDataset(Dataset):
             self.num_new = self.num_exemplars = 0
         else:
             labelled = self.scenario.labelled(task)
-            new = [(i, labelled) for i in self._task_images()]
+            new: list[tuple[int, Sequence[int]]] = [(i, labelled) for i in self._task_images()]
             old = self._exemplars(exemplars)
             self._samples = new + old
             self.num_new, self.num_exemplars = len(new), len(old)
@@ -124,7 +125,7 @@ class TaskDataset(Dataset):
 
     def _paths(self) -> tuple[list[str], list[str]]:
         """Where the data set's images and their masks lie."""
-        # Not kept: strings of a large data set would be copied into every data-loader worker.
+        # Not kept as attributes: every data-loader worker would copy the strings of a large data set.
         infos = map(self.source.get_data_info, range(len(self.source)))
         images, masks = zip(*((info['img_path'], info['seg_map_path']) for info in infos), strict=True)
         return list(images), list(masks)
@@ -177,17 +178,17 @@ class TaskDataset(Dataset):
         if manifest is None:
             return []
         places = {self.image_id(i): i for i in range(len(self.source))}
-        exemplars = []
+        exemplars: list[tuple[int, Sequence[int]]] = []
         memory = ExemplarMemory.read(manifest)
         if self.memory_args:
             wanted = ExemplarMemory(**self.memory_args)
-            memory = memory.resized(wanted.size, wanted.selection, manifest)
+            memory = memory.resize(wanted.size, wanted.selection, manifest)
         for exemplar in memory.exemplars:
             known = self.scenario.seen(exemplar.task) if exemplar.task < self.task else range(0)
             if exemplar.image not in places or not set(exemplar.labels) <= set(known):
                 raise InputError(f'exemplar {exemplar.image!r} of {manifest} is no image of the training set, or of '
                                  'classes that its task did not label; train the task before with this data')
-            shown = self.scenario.seen(self.task)
+            shown: Sequence[int] = self.scenario.seen(self.task)
             if self.exemplar_labels == 'stored':
                 shown = sorted({*self.scenario.labelled(exemplar.task), *exemplar.labels})
             exemplars.append((places[exemplar.image], shown))
@@ -203,8 +204,8 @@ class TaskDataset(Dataset):
             for transform in maps:
                 transform.check(self.saliency_path(image))
 
-    def _saliency_maps(self) -> list[Callable]:
-        """The transforms that read saliency maps."""
+    def _saliency_maps(self) -> list[LabelAugmentation]:
+        """The transforms of the pipeline that read saliency maps."""
         return [transform for transform in self.pipeline.transforms if getattr(transform, 'saliency', None) == 'map']
 
     def image_id(self, image: int) -> str:
@@ -223,19 +224,20 @@ class TaskDataset(Dataset):
     def images_by_class(self) -> dict[int, list[str]]:
         """Ids of the images of D_t that hold each class of the task, by label."""
         images = np.array([image for image, _ in self._samples[:self.num_new]])
-        return {
-            label: [self.image_id(i) for i in images[self.index.with_any(self._values([label]))[images]]]
-            for label in self.scenario.tasks[self.task]
-        }
+        found = {}
+        for label in self.scenario.tasks[self.task]:
+            holding = self.index.with_any(self._values([label]))
+            found[label] = [self.image_id(image) for image in images[holding[images]]]
+        return found
 
     def digest(self) -> str:
-        """Checksum of what the task learns from: its images in their order, the labels that each shows, and the bytes
-        of all these images, masks and saliency maps when this was first asked.
+        """Checksum of what the task learns from: its images in their order, the labels that each shows, and all bytes
+        of these images, masks and saliency maps. Files are read at the first call only.
         """
         if self._digest is None:
             images, masks = self._paths()
             used = sorted({image for image, _ in self._samples})
-            files = [paths[image] for paths in (images, masks) for image in used]
+            files = [images[image] for image in used] + [masks[image] for image in used]
             if self._saliency_maps():
                 files += map(self.saliency_path, used)
             shown = '\n'.join(f'{self.image_id(image)} {" ".join(map(str, labels))}' for image, labels in self._samples)

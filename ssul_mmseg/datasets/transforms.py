@@ -1,4 +1,4 @@
-"""From files to augmented labels: loading, SSUL's label augmentation (Eq. 1, rows 1, 3, 4), scaling, cropping."""
+"""Turn files into augmented labels: load, augment labels as SSUL does (Eq. 1, rows 1, 3, 4), scale, crop."""
 import io
 import logging
 import random
@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..scenario import BACKGROUND, IGNORE, UNKNOWN
-from .image_files import SIDEWAYS, UPRIGHT, as_shown, decoding, exif_orientation, is_deep, read_file
+from .image_files import SIDEWAYS, UPRIGHT, as_shown, decoding_faults, exif_orientation, is_deep, read_file
 from .masks import read_mask
 
 SALIENCY = ('map', 'ground_truth', 'all')
@@ -24,7 +24,7 @@ REMEDY = ('save the map of any salient-object detector there as an 8-bit PNG wit
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Load a colour image whole and as EXIF lets it be shown: Pillow refuses a truncated file, OpenCV fills it up."""
+    """Load a colour image by Pillow, which refuses a truncated file where OpenCV fills it up; turn it as EXIF says."""
 
     def transform(self, results: dict) -> dict:
         """Add ``img`` (H, W, 3) uint8 BGR, ``img_shape``, ``ori_shape`` and ``exif_orientation``.
@@ -34,7 +34,7 @@ class LoadImage(BaseTransform):
         """
         path = results['img_path']
         content = read_file(path, 'image')
-        with decoding(path, 'image'):
+        with decoding_faults(path, 'image'):
             with Image.open(io.BytesIO(content)) as image:
                 if is_deep(image, content):
                     raise InputError(f'image {path} has more than 8 bits a channel ({image.mode}), which would be cut '
@@ -61,7 +61,7 @@ class LoadLabels(BaseTransform):
         path = results['seg_map_path']
         mask = read_mask(path)
         if 'img' in results:
-            mask = _fitted(mask, path, 'mask', results)
+            mask = _fit(mask, path, 'mask', results)
         labels = results['label_table'][mask]
         if labels.min(initial=0) < 0:
             raise InputError(f'mask {path} holds the value {mask[labels < 0][0]}, which is no class of the data set; '
@@ -71,14 +71,14 @@ class LoadLabels(BaseTransform):
         return results
 
 
-def _fitted(mask: np.ndarray, path: str, what: str, results: dict) -> np.ndarray:
-    """Turn a mask, which belongs to its image's pixels as they are stored, as EXIF turns the image.
+def _fit(mask: np.ndarray, path: str, what: str, results: dict) -> np.ndarray:
+    """Turn a mask as EXIF turns its image: a mask belongs to the image's pixels as they are stored.
 
     Args:
         mask: uint8 (H, W).
         path: its file.
         what: what a message calls it.
-        results: of the image; ``ori_shape`` is its size as shown.
+        results: the image's results; ``ori_shape`` is its size as shown.
 
     Raises:
         InputError: the mask is of another size than the stored image.
@@ -95,13 +95,13 @@ def _fitted(mask: np.ndarray, path: str, what: str, results: dict) -> np.ndarray
         raise InputError(f'{what} {path} is {mask.shape[1]} x {mask.shape[0]} pixels, but its image is {width} x '
                          f'{height}; {remedy}')
     if orientation != UPRIGHT:
-        _say_that_masks_are_turned()
+        _warn_of_turned_masks()
     return as_shown(mask, orientation)
 
 
 @cache  # once a process
-def _say_that_masks_are_turned() -> None:
-    """Warn of what sizes do not show: a mask that was drawn on the photograph as shown, turned by half a turn."""
+def _warn_of_turned_masks() -> None:
+    """Warn that masks are turned: for a mask drawn on the photograph as shown, half a turn leaves the size as it is."""
     print_log('some images are turned by EXIF; their masks are taken for those of the pixels as they are stored, and '
               'turned too', logger='current', level=logging.WARNING)
 
@@ -163,7 +163,7 @@ class LabelAugmentation(BaseTransform):
         self.check(path)
         salient = read_mask(path, 'saliency map')
         # Runs right after the labels are loaded, which have the size of the image.
-        return _fitted(salient, path, 'saliency map', dict(results, ori_shape=results['gt_seg_map'].shape)) > 0
+        return _fit(salient, path, 'saliency map', dict(results, ori_shape=results['gt_seg_map'].shape)) > 0
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(saliency={self.saliency!r})'
@@ -183,7 +183,7 @@ class RandomScale(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Resize ``img`` (bilinear) and ``gt_seg_map`` (nearest)."""
         factor = random.uniform(*self.scale)
-        # Two pixels at least: flipped along a side of one, an image keeps a negative stride, which PyTorch refuses.
+        # At least two pixels: numpy's flip leaves a side of one pixel with a negative stride, which PyTorch refuses.
         height, width = (max(2, round(side * factor)) for side in results['img'].shape[:2])
         results['img'] = mmcv.imresize(results['img'], (width, height))
         results['gt_seg_map'] = mmcv.imresize(results['gt_seg_map'], (width, height), interpolation='nearest')

@@ -1,4 +1,4 @@
-"""One task after the other: the runner of a task, its hooks and loops, and the loop over the tasks."""
+"""Train one task after the other: the runner of a task, its hooks and loops, and the loop over the tasks."""
 from .. import quiet  # noqa: F401 - before anything imports mmseg
 
 # isort: split

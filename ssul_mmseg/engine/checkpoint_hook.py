@@ -1,4 +1,4 @@
-"""Checkpoints inside a task: saved now and then, and gone on from."""
+"""Save checkpoints inside a task, and resume from the last one."""
 import os
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ from .weights_hook import ORIGIN, origin_of
 
 @HOOKS.register_module()
 class CheckpointResumeHook(Hook):
-    """Saves the state of training now and then, and goes on from it when the task is started again.
+    """Saves the state of training at intervals, and resumes from it when the task is started again.
 
     Nothing random needs saving: order, augmentations and dropout are functions of seed, task and iteration.
 
     Args:
-        interval: epochs, or iterations, between two checkpoints; the task's end needs none, as its weights are saved.
+        interval: epochs, or iterations, between two checkpoints; none is saved at the end of a task, whose weights are.
         by_epoch: whether ``interval`` counts epochs.
 
     Raises:
@@ -43,14 +43,14 @@ class CheckpointResumeHook(Hook):
         self.by_epoch = by_epoch
 
     def before_train(self, runner: TaskRunner) -> None:
-        """Go on from the last checkpoint, if there is one."""
+        """Resume from the last checkpoint, if there is one and it belongs to this task's data and old weights."""
         self._origin = origin_of(runner)
         paths = (Path(runner.work_dir) / name for name in (CHECKPOINT, PREVIOUS))
         path = next((path for path in paths if path.exists()), None)
         if path:
             state = load_state(path)
             if state.get(ORIGIN) != self._origin:
-                barrier()  # until all processes have read it
+                barrier()  # rename only after all processes have read it
                 if is_main_process():
                     rename_stale(path.parent, (CHECKPOINT, PREVIOUS), f'{path.parent.name} was begun from other '
                                   'weights of the task before, or on other images or masks')
@@ -76,7 +76,7 @@ class CheckpointResumeHook(Hook):
 
     def after_train_iter(self, runner: TaskRunner, batch_idx: int, data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
-        """Save inside an epoch; at its end some schedulers have yet to move."""
+        """Save inside an epoch, but not at its end: schedulers that count epochs have not moved yet."""
         done = runner.iter + 1
         if done % len(runner.train_dataloader):
             self._save(runner, done)
@@ -88,7 +88,8 @@ class CheckpointResumeHook(Hook):
     def _save(self, runner: TaskRunner, done: int) -> None:
         """Save after ``done`` iterations if the interval ends there, but not at the end of the task."""
         interval = self.interval * (len(runner.train_dataloader) if self.by_epoch else 1)
-        # Gradients that wait for others to be added are not saved: the next whole update is.
+        # A checkpoint holds no accumulated gradients, so save only right after an update: of the iterations since the
+        # last update, one may have ended the interval.
         counts = runner.optim_wrapper._accumulative_counts
         if done % counts or done // interval == (done - counts) // interval or done >= runner.max_iters:
             return
@@ -109,7 +110,7 @@ class CheckpointResumeHook(Hook):
         save_state(path, state)
 
     def after_run(self, runner: TaskRunner) -> None:
-        """Drop the checkpoints of a learned task: its weights are written."""
+        """Delete the checkpoints of a learned task: its weights are saved."""
         if is_main_process() and (Path(runner.work_dir) / WEIGHTS).exists():
             for name in (CHECKPOINT, PREVIOUS):
                 (Path(runner.work_dir) / name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Telling a user's mistake in a config from a mistake in the code of a method."""
+"""Tell a user's mistake in a config apart from a mistake in the code of a method."""
 import contextlib
 import sysconfig
 import traceback
@@ -13,18 +13,18 @@ from ..errors import InputError
 PACKAGE = str(Path(__file__).resolve().parents[1])
 LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ('purelib', 'platlib', 'stdlib', 'platstdlib'))
 CODE_ERRORS = (NameError, AttributeError, TypeError, ImportError, NotImplementedError)
-"""What Python raises where code is wrong."""
+"""Errors that Python raises where code is wrong."""
 SELF_REPORTED = (InputError, OSError, MemoryError, torch.cuda.OutOfMemoryError)
-"""What is reported elsewhere."""
-# Frames of libraries that stand between wrong code and its error: an attribute that is not there.
+"""Errors that other code reports."""
+# Library functions through which wrong code raises its error when it asks for an attribute that does not exist.
 LOOKUPS = ('__getattr__', '__getattribute__')
 
 
 def is_programming_error(error: BaseException) -> bool:
     """Whether an error comes from wrong code of this package or of a user's method, not from a value of a config.
 
-    That is so for the kinds of errors that wrong code raises, if no library raised it: a library that is given a wrong
-    value from a config raises the same kinds.
+    It does if it is of a kind that wrong code raises and no library raised it: a library that gets a wrong value from
+    a config raises the same kinds.
     """
     if not isinstance(error, CODE_ERRORS):
         return False

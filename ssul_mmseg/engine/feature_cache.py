@@ -1,4 +1,4 @@
-"""What a frozen trunk or backbone makes of an image, computed once and kept: in memory, or in a file mapped into it."""
+"""Keep what a frozen trunk or backbone computes of an image, in memory or in a mapped file, so that it runs once."""
 import logging
 import os
 import tempfile
@@ -18,7 +18,7 @@ from ..machine import free_disk, free_memory, processes_here
 LOCATIONS = ('ram', 'disk')
 DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16, 'float32': torch.float32}
 ALIGNMENT = 64
-# Bytes of one file of location 'disk': a small data set takes no more than it needs.
+# Bytes of a file of location 'disk': the cache grows file by file, so a small data set takes little room.
 FILE_SIZE = 1 << 28
 
 
@@ -29,7 +29,7 @@ class Entry:
     Args:
         features: tensors (channels, h, w), in the cache's dtype: one of features, or a backbone's maps.
         labels: uint8 (H, W), finished labels.
-        info: what else its user needs.
+        info: anything else that the loop needs to use the entry.
     """
 
     features: tuple[Tensor, ...]
@@ -86,7 +86,7 @@ class FeatureCache:
         self._space = torch.empty(0, dtype=torch.uint8)
 
     def _free_bytes(self) -> int:
-        """This process's share of what is free where the cache lies; a disk may be that of several machines."""
+        """This process's share of the free room; all processes share a disk, those of one machine its memory."""
         return free_disk(self.folder) // get_world_size() if self.folder else free_memory() // processes_here()
 
     def __contains__(self, key: Hashable) -> bool:
@@ -99,7 +99,7 @@ class FeatureCache:
         return len(self._entries)
 
     def round_off(self, features: Tensor) -> Tensor:
-        """Float32 features as they come back from the cache."""
+        """Round float features as the cache does; returns float32."""
         return features.to(self.dtype).float()
 
     def put(self, key: Hashable, features: Sequence[Tensor], labels: Tensor, info: Any = None) -> None:
@@ -118,14 +118,14 @@ class FeatureCache:
         self._entries[key] = Entry(*kept, info)
 
     def copy_out(self, features: Sequence[Tensor], labels: Tensor) -> Entry:
-        """An entry of features and uint8 labels (H, W) as :meth:`put` keeps them, but for the caller to hold."""
+        """Make an entry of features and uint8 labels (H, W) as :meth:`put` does, but leave it to the caller."""
         return Entry(tuple(_copy(part.detach().to(self.dtype)) for part in features), _copy(labels))
 
     def _keep(self, tensor: Tensor) -> Tensor:
-        """A copy of a tensor on the CPU, aligned; a :class:`MemoryError` if it is beyond the limit."""
+        """Copy a tensor to the CPU, aligned; raise :class:`MemoryError` if it exceeds the limit."""
         exact = tensor.numel() * tensor.element_size()
         size = -(-exact // ALIGNMENT) * ALIGNMENT
-        # What is left of the last file, if it is too little, stays unused.
+        # If the rest of the last file is too small, it stays unused and counts as used.
         used = self.used + (len(self._space) if size > len(self._space) else 0)
         if used + size > self.limit:
             raise MemoryError
@@ -140,8 +140,8 @@ class FeatureCache:
         return kept
 
     def _map_file(self, size: int) -> Tensor:
-        """Map a file; its bytes are reserved, as a full disk would otherwise kill the process later."""
-        # What is mapped lives on without a name; one that a kill leaves is removed as any other temporary file.
+        """Map a file whose bytes are reserved: without that, a full disk would kill the process when it writes them."""
+        # The mapping outlives the file's name. The next run removes a file that a kill leaves, by its suffix.
         with tempfile.NamedTemporaryFile(dir=self.folder, prefix='.features_', suffix=f'.{os.getpid()}.tmp') as file:
             os.posix_fallocate(file.fileno(), 0, size)
             return torch.from_file(file.name, shared=True, size=size, dtype=torch.uint8)
@@ -154,12 +154,12 @@ class FeatureCache:
 
 
 def _copy(tensor: Tensor) -> Tensor:
-    """A contiguous copy on the CPU, which keeps no larger tensor alive."""
+    """Copy a tensor to the CPU, contiguous; a view would keep the larger tensor alive."""
     return tensor.to('cpu', copy=True, memory_format=torch.contiguous_format)
 
 
 def stack(entries: Sequence[Entry], device: torch.device) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Float32 features, each (B, channels, h, w), and uint8 labels (B, H, W) of entries of one size, on a device."""
+    """Stack entries of one size on a device: float32 features, each (B, channels, h, w), uint8 labels (B, H, W)."""
     parts = zip(*(entry.features for entry in entries), strict=True)
     features = tuple(torch.stack(part).to(device, non_blocking=True).float() for part in parts)
     return features, torch.stack([entry.labels for entry in entries]).to(device, non_blocking=True)
@@ -182,7 +182,7 @@ class TestFeatures:
         if trunk != self._trunk or self._cache is None:
             self.close()
             self._trunk, self._cache = trunk, FeatureCache(**options)
-            # Training, which uses its features more often, has at least the other half.
+            # The other half is left to training, which uses its features more often.
             self._cache.limit //= 2
         return self._cache
 

@@ -1,4 +1,4 @@
-"""NaN and infinity end a run before they overwrite anything."""
+"""Stop a run at NaN or infinity before it overwrites good files."""
 import math
 from pathlib import Path
 
@@ -14,13 +14,13 @@ from .runner import TaskRunner
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Stops at a loss that is no number; the weights saved last are from before it."""
+    """Stops training at a loss that is NaN or infinite; all saved files are older than it."""
 
     priority = 'HIGH'
 
     def after_train_iter(self, runner: TaskRunner, batch_idx: int, data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
-        """Look at the loss.
+        """Check the loss.
 
         Raises:
             InputError: it is NaN or infinite; names the images of the batch.

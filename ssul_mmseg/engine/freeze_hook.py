@@ -1,4 +1,4 @@
-"""Frozen means frozen: no tensor of a frozen module may move while a task is learned."""
+"""Check that frozen means frozen: training must not change a tensor of a frozen module."""
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
@@ -15,14 +15,14 @@ class FreezeHook(Hook):
     priority = 'HIGH'
 
     def before_train(self, runner: TaskRunner) -> None:
-        """Remember what must not move."""
+        """Remember the checksums of what must not change."""
         self._before = frozen_digests(unwrap(runner.model))
 
     def after_train(self, runner: TaskRunner) -> None:
-        """Check that nothing of it has moved.
+        """Check that nothing of it has changed.
 
         Raises:
-            RuntimeError: a tensor has; a method's code is wrong.
+            RuntimeError: a tensor has changed; a method's code is wrong.
         """
         now = frozen_digests(unwrap(runner.model))
         moved = [name for name, was in self._before.items() if now[name] != was]
@@ -32,8 +32,8 @@ class FreezeHook(Hook):
 
 def frozen_digests(model: IncrementalSegmentor) -> dict[str, str]:
     """Checksums of all frozen tensors, buffers included, by name."""
-    return {
-        f'{type(module).__name__}_{place}.{name}': tensor_digest(tensor)
-        for place, module in enumerate(model.frozen_modules())
-        for name, tensor in module.state_dict().items()
-    }
+    digests = {}
+    for place, module in enumerate(model.frozen_modules()):
+        prefix = f'{type(module).__name__}_{place}'
+        digests.update({f'{prefix}.{name}': tensor_digest(tensor) for name, tensor in module.state_dict().items()})
+    return digests

@@ -1,4 +1,4 @@
-"""Which images pass a frozen trunk together: groups of one size, each just before the batch that needs it."""
+"""Group the images that pass a frozen trunk together; each group passes just before the batch that needs it."""
 from collections.abc import Container, Hashable, Sequence
 
 from ..datasets.samplers import ReplayBatchSampler
@@ -16,8 +16,8 @@ def due_groups(batches: Sequence[Sequence[Hashable]], kept: Container[Hashable],
     Each is computed just before the first batch that uses one of its keys.
 
     Args:
-        batches: the keys of the epoch's batches, some of them in several.
-        kept: the keys whose features are there.
+        batches: the keys of the epoch's batches; a key may be in several.
+        kept: the keys whose features are in the cache.
         size: keys of a group; only the epoch's last may have fewer.
 
     Returns:
@@ -32,6 +32,7 @@ def due_groups(batches: Sequence[Sequence[Hashable]], kept: Container[Hashable],
             if key in kept or key in seen:
                 continue
             seen.add(key)
+            # A group is due at the batch of its first key; later batches fill it up.
             if not group:
                 due[-1].append(group)
             group.append(key)

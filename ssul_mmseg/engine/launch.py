@@ -1,4 +1,4 @@
-"""Joining the processes that a launcher started, and leaving them."""
+"""Join the process group that a launcher started, and leave it."""
 import datetime
 import gc
 import os
@@ -9,15 +9,15 @@ from mmengine.dist import init_dist, is_distributed
 
 from ..errors import InputError
 
-# A process may wait long: for the scan of a million masks. Launchers end those that wait for a dead one.
+# A process may have to wait for the scan of a million masks. If a process dies, its launcher ends the others.
 WAIT = datetime.timedelta(days=1)
-# What a launcher sets, and what the process group needs to know of it.
+# Launcher -> (variable that PyTorch's process group reads -> variable that the launcher sets).
 VARIABLES = {
     'pytorch': {'RANK': 'RANK', 'WORLD_SIZE': 'WORLD_SIZE'},
     'slurm': {'RANK': 'SLURM_PROCID', 'WORLD_SIZE': 'SLURM_NTASKS'},
     'mpi': {'RANK': 'OMPI_COMM_WORLD_RANK', 'WORLD_SIZE': 'OMPI_COMM_WORLD_SIZE'},
 }
-# What a launcher sets to the place of a process on its machine, which decides its GPU.
+# Variable that a launcher sets to the rank of a process on its machine, which decides its GPU.
 LOCAL_RANKS = {'slurm': 'SLURM_LOCALID', 'mpi': 'OMPI_COMM_WORLD_LOCAL_RANK'}
 
 
@@ -43,8 +43,8 @@ def start_processes(launcher: str) -> None:
 def leave_processes() -> None:
     """Leave the process group, where there is one, and end its threads.
 
-    A model in a reference cycle would keep them beyond the interpreter's end, which aborts a process whose thread
-    still has a tensor to give back.
+    A model in a reference cycle would keep the threads until the interpreter ends; a process whose thread then still
+    holds a tensor aborts. So collect such cycles first.
     """
     if torch.distributed.is_initialized():
         gc.collect()

@@ -1,5 +1,6 @@
 """Training and test loops that pass each image through a frozen trunk or backbone once."""
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import chain
 
 import torch
 from mmengine.config import Config
@@ -22,7 +23,7 @@ from .runner import TaskRunner
 
 @LOOPS.register_module()
 class TaskTrainLoop(EpochBasedTrainLoop):
-    """Trains a task; what is frozen of the network is applied to an image once per view.
+    """Trains a task; the frozen part of the network sees each view of an image once.
 
     With a frozen trunk every image has ``views`` augmentations, reused in turn. In the first ``views`` epochs each is
     loaded, passed through the trunk and labelled as usual, and features and finished labels are kept; later epochs need
@@ -103,9 +104,12 @@ class TaskTrainLoop(EpochBasedTrainLoop):
         sampler, first = self.dataloader.batch_sampler, self._iter
         batches = list(sampler.batches(first, count, self.views, self.by_image))
         groups = due_groups(batches, cache, group_size(sampler))
-        missing = [group for due in groups for group in due]
+        missing = list(chain.from_iterable(groups))
         data = load(self.dataloader, missing) if missing else iter(())
-        last_use = {key: place for place, keys in enumerate(batches) for key in keys}
+        # A later batch overwrites the place of an earlier one, so that the last use remains.
+        last_use: dict[Hashable, int] = {}
+        for place, keys in enumerate(batches):
+            last_use.update(dict.fromkeys(keys, place))
         held: dict[Hashable, Entry] = {}
         for place, (keys, due) in enumerate(zip(batches, groups, strict=True)):
             for group in due:
@@ -113,7 +117,7 @@ class TaskTrainLoop(EpochBasedTrainLoop):
             entries = [held[key] if key in held else cache[key] for key in keys]
             model = unwrap(self.runner.model)
             device = next(model.parameters()).device
-            # A process none of whose images are in the batch still joins the reductions.
+            # A process that has no image in the batch still has to join the all-reduces.
             kept, labels = stack(entries, device) if entries else model.nothing_kept()
             for key in keys:
                 if last_use[key] == place:
@@ -122,7 +126,7 @@ class TaskTrainLoop(EpochBasedTrainLoop):
 
     @torch.no_grad()
     def _compute(self, cache: FeatureCache, keys: Sequence[Hashable], data_batch: dict) -> dict[Hashable, Entry]:
-        """Pass loaded images through what is frozen; returns what of it the cache does not keep.
+        """Pass loaded images through the frozen part, put the result into the cache, and return what the cache refused.
 
         The last bits of an image's features depend on the size of its batch, not on what else is in it: a smaller
         group is filled up, as a run that goes on with an empty cache has other groups.
@@ -134,13 +138,16 @@ class TaskTrainLoop(EpochBasedTrainLoop):
             shown = torch.cat([sample.gt_sem_seg.data for sample in data['data_samples']])[filled]
             # The old model's labels come from the features as they are, not as they are kept.
             kept, labels = model.keep(data['inputs'][filled], shown)
-        parts = {key: ([part[place] for part in kept], labels[place]) for place, key in enumerate(keys)}
-        for key, part in parts.items():
-            cache.put(key, *part)
-        return {key: cache.copy_out(*part) for key, part in parts.items() if key not in cache}
+        refused = {}
+        for place, key in enumerate(keys):
+            features = [part[place] for part in kept]
+            cache.put(key, features, labels[place])
+            if key not in cache:
+                refused[key] = cache.copy_out(features, labels[place])
+        return refused
 
     def _step(self, idx: int, kept: Sequence[Tensor], labels: Tensor) -> None:
-        """One update, as ``train_step`` makes it."""
+        """Make one update from kept features, as ``train_step`` makes it from images."""
         runner = self.runner
         runner.call_hook('before_train_iter', batch_idx=idx, data_batch=None)
         model, optim_wrapper = runner.model, runner.optim_wrapper
@@ -153,7 +160,7 @@ class TaskTrainLoop(EpochBasedTrainLoop):
 
 
 def test_data_name(cfg: Config) -> str:
-    """The test data in words: the same in every task, as they show all classes whichever the task is."""
+    """Describe the test data by their config; the same in every task, as they always show all classes."""
     return str({**cfg.test_dataloader, 'dataset': {**cfg.test_dataloader.dataset, 'task': None}})
 
 
@@ -192,7 +199,7 @@ class TaskTestLoop(TestLoop):
         model.eval()
         cache = runner.scenario_run.test_features.of(trunk_digest(model, test_data_name(runner.cfg)), **self.options)
         batches = list(self.dataloader.batch_sampler)
-        cached = [all(key in cache for key in batch) for batch in batches]
+        cached = [_has_all(cache, batch) for batch in batches]
         missing = [batch for batch, known in zip(batches, cached, strict=True) if not known]
         data = load(self.dataloader, missing) if missing else iter(())
         for idx, (keys, known) in enumerate(zip(batches, cached, strict=True)):
@@ -223,6 +230,11 @@ class TaskTestLoop(TestLoop):
         """Predict cached images; they may differ in size."""
         model = unwrap(self.runner.model)
         return [predict_entry(model, cache[key]) for key in keys]
+
+
+def _has_all(cache: FeatureCache, keys: Iterable[Hashable]) -> bool:
+    """Whether a cache holds all images of a batch."""
+    return all(key in cache for key in keys)
 
 
 @torch.no_grad()

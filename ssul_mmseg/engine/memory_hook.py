@@ -1,4 +1,4 @@
-"""The exemplar memory is chosen anew at the end of a task."""
+"""Choose the exemplar memory anew at the end of a task."""
 import logging
 from dataclasses import replace
 
@@ -21,16 +21,16 @@ class MemoryHook(Hook):
     priority = 'NORMAL'
 
     def after_train(self, runner: TaskRunner) -> None:
-        """Choose the exemplars; before the weights are saved, which mark a task as learned."""
+        """Choose the exemplars before the weights are saved, because saved weights mark a task as learned."""
         if is_main_process():
             update_memory(runner.scenario_run, runner.train_dataloader.dataset)
 
 
 def update_memory(run: Run, dataset: TaskDataset) -> None:
-    """Choose exemplars from those of the task before and a task's images, and write the manifest.
+    """Choose exemplars from the old exemplars and a task's images, and write the manifest.
 
     Args:
-        run: the run; without a memory nothing is done.
+        run: the run; if it has no memory, nothing happens.
         dataset: training set of the task.
     """
     if run.memory is None:

@@ -1,4 +1,4 @@
-"""Mixed precision where mmengine's own wrapper does not run, and the choice between the two."""
+"""Train in bfloat16 mixed precision, on a CPU too, and choose the wrapper that suits the device."""
 from collections.abc import Iterator
 from contextlib import contextmanager
 

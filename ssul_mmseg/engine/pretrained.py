@@ -1,4 +1,4 @@
-"""Pretrained weights: a file fits the part of the network that a config names it for, or is refused."""
+"""Load pretrained weights; refuse a file that does not fit the part of the network whose config names it."""
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -8,20 +8,21 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
+from mmengine.model import BaseModule
 from mmengine.model.weight_init import PretrainedInit
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import get_external_models
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..work_dir.weights import not_finite, nothing_unpickled
+from ..work_dir.weights import forbid_unpickling, not_finite
 
 PREFIXES = ('', 'module.', 'backbone.', 'module.backbone.')
 """What the names of a backbone's weights begin with in files of backbones, of DDP and of whole networks."""
 WRAPPERS = ('state_dict', 'model')
-"""Under these keys files hold their weights, beside other things."""
+"""Keys under which files hold their weights, beside other things."""
 SCHEME = 'fitted://'
-"""Addresses that begin so are of weights that have been read already."""
+"""Prefix of the addresses under which modules find weights that this file has read already."""
 SHOWN = 3
 
 _fitted: dict[str, dict[str, Tensor]] = {}
@@ -49,8 +50,8 @@ def init_weights(model: nn.Module, initialise: Callable[[], None], trusted: bool
             tensor of its module in the right shape.
     """
     places = [_Place(f'model.{name}'.rstrip('.'), module, module.init_cfg) for name, module in model.named_modules()
-              if any(map(_is_pretrained, _listed(getattr(module, 'init_cfg', None))))]
-    with contextlib.nullcontext() if trusted else nothing_unpickled(), contextlib.ExitStack() as given:
+              if any(map(_is_pretrained, _parts_of(getattr(module, 'init_cfg', None))))]
+    with contextlib.nullcontext() if trusted else forbid_unpickling(), contextlib.ExitStack() as given:
         for place in places:
             place.read(trusted)
             given.enter_context(place.given())
@@ -66,7 +67,7 @@ def init_weights(model: nn.Module, initialise: Callable[[], None], trusted: bool
             place.check()
 
 
-def _listed(init_cfg: Any) -> list:
+def _parts_of(init_cfg: Any) -> list:
     """Parts of an ``init_cfg``, which may be one or several."""
     return list(init_cfg) if isinstance(init_cfg, list | tuple) else [init_cfg]
 
@@ -74,6 +75,11 @@ def _listed(init_cfg: Any) -> list:
 def _is_pretrained(part: Any) -> bool:
     """Whether a part of an ``init_cfg`` names a file."""
     return isinstance(part, Mapping) and part.get('type') in ('Pretrained', PretrainedInit)
+
+
+def _without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, under their names without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 class _Place:
@@ -85,9 +91,9 @@ class _Place:
         init_cfg: its ``init_cfg``.
     """
 
-    def __init__(self, where: str, module: nn.Module, init_cfg: Any) -> None:
+    def __init__(self, where: str, module: BaseModule, init_cfg: Any) -> None:
         self.where, self.module, self.init_cfg = where, module, init_cfg
-        part = next(filter(_is_pretrained, _listed(init_cfg)))
+        part = next(filter(_is_pretrained, _parts_of(init_cfg)))
         self.checkpoint = part.get('checkpoint')
         self.prefixes = PREFIXES if part.get('prefix') is None else (f'{part["prefix"].rstrip(".")}.', )
         self.partial = part.get('partial', False)
@@ -119,9 +125,10 @@ class _Place:
         own = self.module.state_dict()
         # Counters and tables of indices are not learned: many files lack them, and their shape may be that of a window.
         self.before = {name: value.clone() for name, value in own.items() if value.is_floating_point()}
-        named = [(prefix, {name.removeprefix(prefix): value for name, value in tensors.items()
-                           if name.startswith(prefix)}) for prefix in self.prefixes]
-        self.prefix, state = max(named, key=lambda pair: len(pair[1].keys() & self.before.keys()))
+        # The prefix under which most names are those of the module.
+        renamed = {prefix: _without_prefix(tensors, prefix) for prefix in self.prefixes}
+        self.prefix = max(renamed, key=lambda prefix: len(renamed[prefix].keys() & self.before.keys()))
+        state = renamed[self.prefix]
         self.state = {name: value for name, value in state.items()
                       if value.is_floating_point() or name not in own or value.shape == own[name].shape}
         self.example = next(iter(tensors))
@@ -131,7 +138,7 @@ class _Place:
         """Let the module find the renamed weights where its ``init_cfg`` names the file."""
         address = f'{SCHEME}{self.where}'
         parts = [dict(type='Pretrained', checkpoint=address) if _is_pretrained(part) else part
-                 for part in _listed(self.init_cfg)]
+                 for part in _parts_of(self.init_cfg)]
         _fitted[address] = self.state
         # Some backbones read attributes of their init_cfg, as mmengine's dicts have them.
         self.module.init_cfg = parts if isinstance(self.init_cfg, list | tuple) else type(self.init_cfg)(parts[0])
@@ -142,7 +149,7 @@ class _Place:
             del _fitted[address]
 
     def check(self) -> None:
-        """Look which tensors the module has taken."""
+        """Check which tensors the module has taken."""
         now = self.module.state_dict()
         missing = [name for name in self.before if not self._is_taken(name, now[name])]
         kind = type(self.module).__name__
@@ -168,7 +175,7 @@ class _Place:
         return 'init_weights' in vars(type(self.module)) and not torch.equal(self.before[name], now)
 
     def unreadable(self, error: Exception) -> InputError:
-        """What is said of a file that cannot be loaded."""
+        """Make the error for a file that cannot be loaded."""
         fault = shorten(str(error) or type(error).__name__, 300)
         return InputError(f'{self.file} cannot be loaded ({fault}); put the file somewhere and set '
                           f'{self.where}.init_cfg.checkpoint to its path, or set {self.where}.init_cfg=None to start '

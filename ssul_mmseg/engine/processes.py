@@ -1,30 +1,31 @@
-"""Several processes: work that one does for all, the model without its wrapper, a lock that keeps a second run out."""
+"""Work with several processes: let one work for all, unwrap the model, lock a work dir against a second run."""
 import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.model import is_model_wrapper
 from torch import nn
 
 from ..errors import InputError
+from ..models.segmentors import IncrementalSegmentor
 
 T = TypeVar('T')
 
 
-def unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> IncrementalSegmentor:
     """The model without its distributed wrapper."""
-    return model.module if is_model_wrapper(model) else model
+    return cast(IncrementalSegmentor, model.module if is_model_wrapper(model) else model)
 
 
 @contextlib.contextmanager
-def locked(work_dir: str) -> Iterator[None]:
+def lock_work_dir(work_dir: str) -> Iterator[None]:
     """Keep a second run out of a work dir.
 
-    The lock is gone with its process, also where that was killed: unlike that of ``flock``, no worker inherits it.
+    The lock ends with its process, even a killed one: unlike a ``flock``, no worker process inherits it.
     """
     try:
         os.makedirs(work_dir, exist_ok=True)
@@ -52,7 +53,7 @@ def on_main_process_only(manager: Callable[[], contextlib.AbstractContextManager
 
 
 def on_main_process(work: Callable[[], T]) -> T:
-    """Do something on the main process alone; its result, or its :class:`InputError`, reaches all processes."""
+    """Do something on the main process alone; all processes get its result or raise its :class:`InputError`."""
     outcome: list = [None, None]
     if is_main_process():
         try:
@@ -61,7 +62,7 @@ def on_main_process(work: Callable[[], T]) -> T:
             outcome[1] = str(error)
     broadcast_object_list(outcome)
     if outcome[1] is not None:
-        error = InputError(outcome[1])
-        error.reported = not is_main_process()
-        raise error
+        fault = InputError(outcome[1])
+        fault.reported = not is_main_process()
+        raise fault
     return outcome[0]

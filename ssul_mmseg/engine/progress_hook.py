@@ -1,4 +1,4 @@
-"""One line on how far training is and how long it will take."""
+"""Show in one line how far training is and how long it will take."""
 import sys
 import time
 
@@ -80,8 +80,9 @@ def duration(seconds: float) -> str:
 
 
 def title_of(runner: TaskRunner) -> str:
-    """The task and what it learns, the many classes shortened."""
+    """Name the task and the classes that it learns, of many only the first three."""
     scenario, classes = runner.scenario_run.scenario, runner.test_loop.dataloader.dataset.metainfo['classes']
     names = [classes[label] for label in scenario.tasks[runner.task]]
-    shown = ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
+    more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+    shown = ', '.join(names[:3]) + more
     return f'task {runner.task}/{len(scenario.tasks) - 1} ({shown})'

@@ -1,4 +1,4 @@
-"""Going on where a run stopped: is it still the same run, and which of its files are whole and belong together?"""
+"""Resume a run: check that it is still the same run, and set aside files that are torn or do not fit together."""
 import json
 import logging
 import os
@@ -19,7 +19,7 @@ from ..work_dir.weights import load_state
 
 READERS = {WEIGHTS: load_state, MEMORY: ExemplarMemory.read, RESULT: read_json, CHECKPOINT: load_state,
            PREVIOUS: load_state}
-# What may differ between the parts of a run: where it writes, what it shows, how data reach it.
+# Keys that may change when a run is resumed: where it writes, what it shows, how data are loaded.
 FREE_KEYS = ('work_dir', 'filename', 'launcher', 'resume', 'log_level', 'log_processor', 'visualizer', 'vis_backends',
              'checkpoint', 'default_hooks.logger', 'default_hooks.checkpoint', 'default_hooks.timer',
              'default_hooks.visualization', 'env_cfg', 'trust_pickled_weights')
@@ -46,15 +46,16 @@ def check_same_run(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
         if not isinstance(was, dict):
             raise InputError(f'{path} does not hold the config of a run')
     except InputError as error:
-        raise InputError(f'{error.fault}: whether this run has the config of the tasks in {work_dir} cannot be told; '
+        raise InputError(f'{error.fault}, so this run cannot be compared with the tasks in {work_dir}; '
                          'restore the file, or choose another --work-dir') from error
-    # None is a value of its own: model.tau=None is no default.
-    both = [(key, *(repr(config[key]) if key in config else 'not set' for config in (was, now)))
-            for key in sorted({*was, *now})]
-    differing = [f'{key}: {old}, now {new}' for key, old, new in both if old != new]
+    # Compare texts: a key that is None differs from a key that is not set.
+    old = {key: repr(value) for key, value in was.items()}
+    new = {key: repr(value) for key, value in now.items()}
+    differing = [f'{key}: {old.get(key, "not set")}, now {new.get(key, "not set")}'
+                 for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if differing:
-        shown = '; '.join(differing[:5])
-        raise InputError(f'the run in {work_dir} had another config ({shown}{"; ..." if len(differing) > 5 else ""}); '
+        shown = '; '.join([*differing[:5], *(['...'] if len(differing) > 5 else [])])
+        raise InputError(f'the run in {work_dir} had another config ({shown}); '
                          'use that config, or choose another --work-dir')
 
 
@@ -81,29 +82,29 @@ def check_classes(work_dir: str | Path, scenario: Scenario, classes: Sequence[st
 
 
 def record_run(cfg: Config) -> None:
-    """Write the config into a work dir that has no record, or one of a run that never learned anything."""
+    """Record the config in a work dir that has no record, or only that of a run which has saved nothing."""
     path = Path(cfg.work_dir) / RUN
     if not path.exists() or not _anything_begun(path.parent):
         write_json(path, _record(cfg))
 
 
 def _record(cfg: Config) -> dict[str, Any]:
-    """What must stay the same in all parts of a run, by dotted key."""
+    """The values that must stay the same when a run is resumed, by dotted key."""
     return dict(_flat(json.loads(json.dumps(cfg.to_dict(), default=str))))
 
 
 def _anything_begun(work_dir: Path) -> bool:
-    """Whether anything of any task is saved."""
+    """Whether the work dir holds a saved file of any task."""
     return any(_begun(work_dir, task) for task in task_dirs(work_dir))
 
 
 def _begun(work_dir: Path, task: int) -> bool:
-    """Whether anything of a task is saved; logs of a run that failed before its first checkpoint are nothing."""
+    """Whether the work dir holds a saved file of a task; logs do not count."""
     return any((task_dir(work_dir, task) / name).exists() for name in READERS)
 
 
 def set_torn_aside(work_dir: str | Path, task: int) -> None:
-    """Rename those of a task's files that are torn, with a message: what they held is made again."""
+    """Rename the torn files of a task and report them; the run makes their content again."""
     for name, read in READERS.items():
         path = task_dir(work_dir, task) / name
         try:
@@ -116,7 +117,7 @@ def set_torn_aside(work_dir: str | Path, task: int) -> None:
 
 
 def set_stale_aside(work_dir: str | Path, task: int) -> None:
-    """Rename the files of a task that was learned from weights of the task before which have since been replaced."""
+    """Rename the files of a task if the weights of the task before have been replaced since it was learned."""
     folder, before = task_dir(work_dir, task), task_dir(work_dir, task - 1) / WEIGHTS
     if task == 0 or not (folder / WEIGHTS).exists() or not before.exists():
         return
@@ -126,7 +127,7 @@ def set_stale_aside(work_dir: str | Path, task: int) -> None:
 
 
 def rename_stale(folder: Path, names: Iterable[str], reason: str) -> None:
-    """Rename files that no longer fit, with a message."""
+    """Rename files that no longer fit, and report why."""
     for path in (folder / name for name in names):
         if path.exists():
             os.replace(path, f'{path}.stale')
@@ -135,7 +136,7 @@ def rename_stale(folder: Path, names: Iterable[str], reason: str) -> None:
 
 
 def _flat(value: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """Dotted keys and plain values of a nested config, without those that cannot matter."""
+    """Yield dotted keys and plain values of a nested config, without the keys that may change."""
     if prefix in FREE_KEYS or prefix.endswith(FREE_ENDINGS):
         return
     if isinstance(value, dict | list) and value:

@@ -1,4 +1,4 @@
-"""A scenario's run: what its tasks share, and where its files lie."""
+"""A scenario's run: what its tasks share, and where it keeps its files."""
 from functools import cached_property
 from pathlib import Path
 
@@ -74,7 +74,7 @@ class Run:
         return learned[-1] if task is None else task
 
     def train_data(self, config: Config, task: int, exemplars: str | Path | None = None) -> TaskDataset:
-        """Training data of a task; what all tasks share, names and scanned masks, is read once.
+        """Build the training data of a task; what all tasks share, such as the scanned masks, is read once per run.
 
         Args:
             config: the task's config.
@@ -87,7 +87,7 @@ class Run:
         return self._train_data[1].for_task(task, exemplars)
 
     def test_data(self, config: Config) -> TaskDataset:
-        """Test data, the same in every task: they show all classes; the metric knows which are learned."""
+        """Build the test data once per run: they show all classes in every task; the metric knows which are learned."""
         fixed = {**config.test_dataloader.dataset.to_dict(), 'task': 0}
         if self._test_data is None or self._test_data[0] != fixed:
             self._test_data = fixed, _build(config, fixed)
@@ -95,6 +95,6 @@ class Run:
 
 
 def _build(config: Config, dataset: dict) -> TaskDataset:
-    """Build a data set; a fault of what its config names is one sentence."""
+    """Build a data set; report a fault of its config in one sentence."""
     with config_faults(config):
         return DATASETS.build(dataset)

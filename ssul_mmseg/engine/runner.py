@@ -1,4 +1,4 @@
-"""mmengine's runner for one task: a quiet console, and weights that come in by one door."""
+"""Run one task with mmengine's runner: with a quiet console, and one place where a task's first weights come from."""
 import logging
 import traceback
 import warnings
@@ -13,7 +13,7 @@ from torch import nn
 
 from ..datasets.task_dataset import TaskDataset
 from ..errors import OUT_OF_MEMORY, InputError
-from ..models.segmentors import OldTask
+from ..models.segmentors import IncrementalSegmentor, OldTask
 from ..work_dir.layout import MEMORY, WEIGHTS
 from ..work_dir.weights import load_weights
 from .config_faults import SELF_REPORTED, config_faults, is_programming_error
@@ -40,16 +40,16 @@ class TaskRunner(Runner):
         logger = super().build_logger(log_level, log_file, **kwargs)
         for handler in logger.handlers:
             if isinstance(handler, logging.FileHandler):
-                # On a full disk every line would print a traceback; what matters fails by itself.
+                # On a full disk logging would print a traceback per line; saving the results reports the fault.
                 handler.handleError = lambda record: None  # type: ignore[method-assign]
             else:
                 handler.setLevel(logging.WARNING)
                 handler.addFilter(_is_worth_the_console)
         return logger
 
-    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: IncrementalSegmentor) -> nn.Module:
         """Freeze what the task does not learn, then wrap the model for several processes."""
-        model.freeze()  # before a wrapper lists what learns
+        model.freeze()  # before the wrapper collects the parameters that learn
         # PyTorch's warning is about an argument that mmengine gives it.
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', '`broadcast_buffers` is deprecated', FutureWarning)
@@ -58,7 +58,7 @@ class TaskRunner(Runner):
     def _maybe_compile(self, target: str) -> None:
         """Compile the backbone where the config says ``compile``; mmengine would compile a whole step.
 
-        What follows the trunk depends on the data, image by image, and would be compiled again and again.
+        What follows the trunk depends on each image's data and would be compiled again and again.
         """
         options = self.cfg.get('compile')
         if options:
@@ -114,28 +114,28 @@ def task_runner(run: Run, cfg: Config, task: int, trains: bool = True) -> TaskRu
         runner.scenario_run, runner.task = run, task
         for split, dataset in data.items():
             loader = getattr(runner, f'_{split}_dataloader')
-            setattr(runner, f'_{split}_dataloader', {**loader, 'dataset': dict(type=_giving(dataset))})
-        train_loop, _ = runner.train_loop, runner.test_loop  # they are built when they are asked for
+            setattr(runner, f'_{split}_dataloader', {**loader, 'dataset': dict(type=_as_type(dataset))})
+        train_loop, _ = runner.train_loop, runner.test_loop  # the first access builds them
         if train_loop is not None:
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
             runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers or [])
     return runner
 
 
-def _giving(dataset: TaskDataset) -> Any:
-    """A type of data set that mmengine builds to one that is there; as an object mmengine would copy it."""
+def _as_type(dataset: TaskDataset) -> Any:
+    """Make a type of data set whose construction returns an existing one; given the object, mmengine would copy it."""
     def give() -> TaskDataset:
         return dataset
     return give
 
 
 def train(runner: TaskRunner) -> None:
-    """Train a task; what fails before its first update is a fault of the config, unless code is wrong.
+    """Train a task; an error before the first update is the config's fault, unless code is wrong.
 
     Raises:
         InputError: the network, the data and the optimizer of the config do not go together.
     """
-    # Gradients are read after the backward pass of all processes and before the update, clipped and unscaled.
+    # A hook of the optimizer is the only place where gradients are all-reduced, unscaled and clipped, but not used yet.
     model = unwrap(runner.model)
     runner.optim_wrapper.optimizer.register_step_pre_hook(lambda *_: model.before_step())
     try:

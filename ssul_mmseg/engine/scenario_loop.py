@@ -3,6 +3,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from logging import FileHandler
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from ..work_dir.results import read_entry, results_document, task_entry
 from ..work_dir.weights import fill, load_weights
 from .config_faults import config_faults
 from .memory_hook import update_memory
-from .processes import locked, on_main_process, on_main_process_only, unwrap
+from .processes import lock_work_dir, on_main_process, on_main_process_only, unwrap
 from .resume import check_classes, check_same_run, record_run, set_stale_aside, set_torn_aside
 from .run import Run
 from .runner import TaskRunner, task_runner, train
@@ -48,14 +49,14 @@ def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool =
     run = Run(cfg)
     for task in tasks or ():
         run.scenario.check_task(task)
-    with machine_faults(run.work_dir), on_main_process_only(lambda: locked(str(run.work_dir))):
+    with machine_faults(run.work_dir), on_main_process_only(lambda: lock_work_dir(str(run.work_dir))):
         if start_from is not None:
             tasks = on_main_process(lambda: copy_learned_task(run, Path(start_from), tasks, resume))
         tasks = run.tasks if tasks is None else tasks
         on_main_process(lambda: _prepare(run, tasks, resume))
         try:
             for task in tasks:
-                on_main_process(lambda task=task: set_stale_aside(run.work_dir, task))
+                on_main_process(partial(set_stale_aside, run.work_dir, task))
                 if not run.has(task, WEIGHTS, MEMORY, RESULT):
                     run_task(run, task)
                 document = on_main_process(lambda: write_results(run))
@@ -67,19 +68,19 @@ def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool =
 def run_task(run: Run, task: int) -> None:
     """Train one task, where it is not learned yet, and evaluate it."""
     start = time.monotonic()
-    with _logged_errors():
+    with _log_errors():
         config = task_config(run.config, task)
         if run.has(task, WEIGHTS):
             dataset = run.train_data(config, task, _exemplars(run, task))
             if not run.has(task, MEMORY):
-                on_main_process(lambda: update_memory(run, dataset))  # it is a function of what is there
+                on_main_process(lambda: update_memory(run, dataset))  # it depends on files alone
             metrics = evaluate_task(run, task)
         else:
             if is_main_process():
-                (run.folder(task) / RESULT).unlink(missing_ok=True)  # of weights that are no more
+                (run.folder(task) / RESULT).unlink(missing_ok=True)  # it belongs to weights that no longer exist
             runner = task_runner(run, config, task)
             train(runner)
-            dataset, metrics = runner.train_dataloader.dataset, _tested(run, runner)
+            dataset, metrics = runner.train_dataloader.dataset, _test(run, runner)
     classes = [dataset.metainfo['classes'][label] for label in run.scenario.tasks[task]]
     entry = task_entry(task, classes, dataset.num_new, dataset.num_exemplars, metrics, time.monotonic() - start)
     if is_main_process():
@@ -88,13 +89,13 @@ def run_task(run: Run, task: int) -> None:
 
 
 @contextmanager
-def _logged_errors() -> Iterator[None]:
-    """Write the traceback of whatever ends a task into its log, also where the screen shows a sentence."""
+def _log_errors() -> Iterator[None]:
+    """Write the traceback of any error that ends a task into its log, even if the screen shows only a sentence."""
     try:
         yield
     except Exception:
         logger = MMLogger.get_current_instance()
-        # Before the runner is built there is no file, and at this level the console of a runner shows nothing.
+        # No log file exists before the runner is built. The level info keeps the traceback off the console.
         if any(isinstance(handler, FileHandler) for handler in logger.handlers):
             logger.info(traceback.format_exc())
         raise
@@ -123,7 +124,7 @@ def evaluate_task(run: Run, task: int, tta: bool = False) -> dict:
         learned = load_weights(path, [classes[label] for label in run.scenario.seen(task)], task)
         fill(unwrap(runner.model), learned.state_dict, path, run.config.filename)
         if not tta:
-            return _tested(run, runner)
+            return _test(run, runner)
         with config_faults(cfg):
             merging = dict(cfg.get('tta_model') or dict(type='IncrementalTTAModel'))
             runner.model = MODELS.build(dict(merging, module=unwrap(runner.model)))
@@ -131,8 +132,8 @@ def evaluate_task(run: Run, task: int, tta: bool = False) -> dict:
         return {**metrics, **forgetting(metrics['IoU'], [])}
 
 
-def _tested(run: Run, runner: TaskRunner) -> dict:
-    """Metrics of a runner's network, and what was forgotten since the earlier tasks' results."""
+def _test(run: Run, runner: TaskRunner) -> dict:
+    """Evaluate a runner's network; returns the metrics, and what was forgotten since the earlier tasks' results."""
     metrics = runner.test()
     learned = [_learned_iou(run, task, metrics['IoU']) for task in range(runner.task)]
     return {**metrics, **forgetting(metrics['IoU'], learned, metrics['absent'])}
@@ -150,14 +151,14 @@ def _learned_iou(run: Run, task: int, names: Mapping[str, float | None]) -> dict
 
 
 def document_of(run: Run, entries: Sequence[dict]) -> dict:
-    """The results document of a run with the entries of some of its tasks."""
+    """Make the results document of a run from the entries of some of its tasks."""
     return results_document(
         config=str(run.config.filename), dataset=run.config.dataset_name, scenario=run.scenario, method=run.name,
         seed=run.seed, tasks=entries)
 
 
 def write_results(run: Run) -> dict:
-    """Collect the tasks' results into results.json and results.md; returns the document."""
+    """Collect the tasks' results into results.json and results.md, and return the document."""
     paths = {task: run.folder(task) / RESULT for task in run.tasks}
     document = document_of(run, [read_entry(path, task) for task, path in paths.items() if path.is_file()])
     write_json(run.work_dir / RESULTS, document)
@@ -190,7 +191,7 @@ def _prepare(run: Run, tasks: Sequence[int], resume: bool) -> None:
         config = task_config(cfg, task)
         with config_faults(config):
             run.train_data(config, task)[0]
-            if task in (tasks[0], tasks[-1]):  # those between differ in the number of classes
+            if task in (tasks[0], tasks[-1]):  # the networks between differ only in the number of classes
                 model = MODELS.build(config.model)
                 if task > 0:
                     model.check_loop(bool(config.train_cfg.get('solver')))

@@ -1,4 +1,4 @@
-"""The randomness of an iteration: a function of seed, task and iteration, so that nothing random needs saving."""
+"""Make the randomness of an iteration a function of seed, task and iteration, so that no random state is saved."""
 import numpy as np
 import torch
 from mmengine.dist import get_rank
@@ -11,12 +11,12 @@ from .runner import TaskRunner
 
 @HOOKS.register_module()
 class SeedHook(Hook):
-    """Seeds PyTorch before every iteration, and announces to the model which images of the batch it will see."""
+    """Seeds PyTorch before every iteration, and passes the model the places of its images in the whole batch."""
 
     priority = 'HIGH'
 
     def before_train_iter(self, runner: TaskRunner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Seed by rank what no batch shares, and by the batch what its processes draw together."""
+        """Seed PyTorch differently in each process, but the model alike: processes share the draws of a batch."""
         entropy = runner.scenario_run.seed, runner.task, runner.iter
         torch.manual_seed(_seed(*entropy, get_rank()))
         places, size = runner.train_loop.places(runner.iter)
@@ -24,5 +24,5 @@ class SeedHook(Hook):
 
 
 def _seed(*entropy: int) -> int:
-    """A seed of PyTorch's, a function of non-negative integers."""
+    """Derive a seed for PyTorch from non-negative integers."""
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)

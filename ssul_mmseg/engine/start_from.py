@@ -1,4 +1,4 @@
-"""Starting from a task that another run has learned."""
+"""Start from a task that another run has learned."""
 import logging
 import shutil
 from collections.abc import Sequence
@@ -47,12 +47,12 @@ def copy_learned_task(run: Run, source: Path, tasks: Sequence[int] | None, resum
     for task in range(first):
         _copy_task(run, source, task, resume)
     if run.memory is not None:
-        _choose_memory(run, source, first)
+        _choose_memory(run, run.memory, source, first)
     return run.tasks[first:] if tasks is None else tasks
 
 
 def _copy_task(run: Run, source: Path, task: int, resume: bool) -> None:
-    """Copy weights and result of a task; a task that is there already is kept if it is the same."""
+    """Copy weights and result of a task; with ``resume``, keep the same task that is there already."""
     weights = task_dir(source, task) / WEIGHTS
     if not weights.is_file():
         return
@@ -60,28 +60,32 @@ def _copy_task(run: Run, source: Path, task: int, resume: bool) -> None:
         same = read_weights(run.folder(task) / WEIGHTS, task).digest == read_weights(weights, task).digest
         if same and resume:
             return
-        raise InputError(f'task {task} is in {run.work_dir} already; choose another --work-dir'
-                         + ('' if not same else ', or add --resume to go on with that run'))
+        hint = ', or add --resume to go on with that run' if same else ''
+        raise InputError(f'task {task} is in {run.work_dir} already; choose another --work-dir{hint}')
     read_weights(weights, task)  # a damaged file is not copied
     for name in (RESULT, WEIGHTS):
         path = task_dir(source, task) / name
         if path.is_file():
-            with open(path, 'rb') as file:
-                write_atomically(run.folder(task) / name, lambda out, file=file: shutil.copyfileobj(file, out))
+            _copy_file(path, run.folder(task) / name)
 
 
-def _choose_memory(run: Run, source: Path, first: int) -> None:
-    """Copy the exemplars of the tasks before ``first``, or choose them as their own run would have."""
+def _copy_file(path: Path, target: Path) -> None:
+    """Copy a file, whole or not at all."""
+    with open(path, 'rb') as file:
+        write_atomically(target, lambda out: shutil.copyfileobj(file, out))
+
+
+def _choose_memory(run: Run, memory: ExemplarMemory, source: Path, first: int) -> None:
+    """Copy the exemplars of the tasks before ``first``; choose them anew where the other run has no such memory."""
     for task in range(first):
         if run.has(task, MEMORY):
             continue
         theirs = task_dir(source, task) / MEMORY
         if theirs.is_file():
-            memory = ExemplarMemory.read(theirs)
-            if (memory.size, memory.selection) == (run.memory.size, run.memory.selection):
-                with open(theirs, 'rb') as file:
-                    write_atomically(run.folder(task) / MEMORY, lambda out, file=file: shutil.copyfileobj(file, out))
+            found = ExemplarMemory.read(theirs)
+            if (found.size, found.selection) == (memory.size, memory.selection):
+                _copy_file(theirs, run.folder(task) / MEMORY)
                 continue
-        print_log(f'the exemplars of task {task} are chosen anew: {source} has no memory of {run.memory.size} images '
-                  f'({run.memory.selection})', logger='current', level=logging.WARNING)
+        print_log(f'the exemplars of task {task} are chosen anew: {source} has no memory of {memory.size} images '
+                  f'({memory.selection})', logger='current', level=logging.WARNING)
         update_memory(run, run.train_data(task_config(run.config, task), task))

@@ -1,4 +1,4 @@
-"""The config of one task, made from a scenario's: the only code that edits a config; it reads no data and no result."""
+"""Make the config of one task from a scenario's: the only code that edits a config; it reads no data and no result."""
 import copy
 import inspect
 from typing import Any
@@ -17,7 +17,7 @@ from .config_faults import config_faults
 from .feature_cache import check_cache
 
 HOOKS = ('SeedHook', 'FreezeHook', 'FiniteLossHook', 'MemoryHook', 'WeightsHook')
-"""Hooks of training that need no arguments, one duty each."""
+"""Training hooks without arguments; each has one duty."""
 
 SOLVERS = ('Newton', )
 TRAINED = 'sgd'
@@ -115,7 +115,7 @@ def _set_tta(cfg: Config) -> None:
 
 
 def _set_data(cfg: Config, work_dir: str, task: int) -> None:
-    """What the data sets, transforms and samplers need to know of the task."""
+    """Give the data sets, transforms and samplers what they need to know of the task."""
     train, test, seed = cfg.train_dataloader, cfg.test_dataloader, cfg.randomness.seed
     if 'data_root' in cfg:
         for loader in (train, test):
@@ -133,20 +133,20 @@ def _set_data(cfg: Config, work_dir: str, task: int) -> None:
     train.batch_sampler.update(seed=seed, task=task)
     for loader in (train, test):
         loader.sampler = dict(type='DefaultSampler', shuffle=False)
-        # Workers that outlive an epoch need to exist.
+        # PyTorch refuses persistent workers where there are none.
         loader.persistent_workers = loader.num_workers > 0 and loader.get('persistent_workers', False)
     # Training has workers of its own for the whole task; those of a pass before it end with the pass.
     train.persistent_workers = False
 
 
 def _set_transform(cfg: Config, transform: dict) -> None:
-    """Give a transform those of its values that are keys of their own: ``saliency``, ``crop_size``, ``test_size``."""
+    """Give a transform its value from a key of the config: ``saliency``, ``crop_size`` or ``test_size``."""
     if transform['type'] == 'LabelAugmentation':
         transform['saliency'] = cfg.saliency
     elif transform['type'] == 'RandomCrop':
         size = cfg.crop_size
         transform['crop_size'] = (size, size) if isinstance(size, int) else tuple(size)
-        # Images smaller than a crop are filled up to it.
+        # Images smaller than the crop are padded to its size.
         if cfg.model.data_preprocessor.get('size_divisor') is None:
             cfg.model.data_preprocessor.setdefault('size', transform['crop_size'])
     elif transform['type'] == 'ShortSideCenterCrop':
@@ -169,7 +169,7 @@ def _set_batch_size(cfg: Config, scenario: Scenario, memory: ExemplarMemory | No
 
 
 def _set_loops(cfg: Config, scenario: Scenario, task: int) -> None:
-    """The loops; both may keep features, that of the test images where they come again in a later task."""
+    """Set the loops; both may keep features, the test loop only if later tasks test the same images again."""
     cache = dict(cfg.get('feature_cache') or {})
     check_cache(**cache)
     kept = {key: value for key, value in cache.items() if key != 'views'}
@@ -209,7 +209,7 @@ def _solver(cfg: Config, task: int) -> dict | None:
 
 
 def _set_evaluator(cfg: Config, task: int) -> None:
-    """The metric."""
+    """Set the metric."""
     evaluator = cfg.get('test_evaluator') or dict(type='IncrementalIoUMetric')
     if not issubclass(METRICS.get(evaluator['type']) or object, IncrementalIoUMetric):
         raise InputError(f'test_evaluator.type is {evaluator["type"]}, but the results are those of '
@@ -218,7 +218,7 @@ def _set_evaluator(cfg: Config, task: int) -> None:
 
 
 def _set_processes(cfg: Config) -> None:
-    """What several processes on CPUs need: normalisation and a wrapper that ask for no GPU."""
+    """For several processes on CPUs, set a normalisation and a wrapper that need no GPU."""
     if not is_distributed() or torch.cuda.is_available():
         return
     _replace_values(cfg.model, 'type', 'SyncBN', 'GlooSyncBN')
@@ -230,8 +230,9 @@ def _set_processes(cfg: Config) -> None:
 
 def _replace_values(config: Any, key: str, old: str, new: str) -> None:
     """Replace a value wherever a key has it in a nested config."""
-    children = config.values() if isinstance(config, dict) else config if isinstance(config, list | tuple) else ()
-    if isinstance(config, dict) and config.get(key) == old:
-        config[key] = new
-    for child in children:
+    if isinstance(config, dict):
+        if config.get(key) == old:
+            config[key] = new
+        config = list(config.values())
+    for child in config if isinstance(config, list | tuple) else ():
         _replace_values(child, key, old, new)

@@ -1,4 +1,4 @@
-"""The weights of a learned task, with what they were learned from."""
+"""Save the weights of a learned task, with checksums of what it was learned from."""
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
@@ -10,12 +10,12 @@ from .processes import on_main_process, unwrap
 from .runner import TaskRunner
 
 ORIGIN = 'origin'
-"""Under this name a checkpoint holds what its task is learned from."""
+"""Key under which a checkpoint holds what its task is learned from."""
 
 
 @HOOKS.register_module()
 class WeightsHook(Hook):
-    """Saves the weights at the end of a task, after everything else: they mark the task as learned."""
+    """Saves the weights at the end of a task, after all else: saved weights mark the task as learned."""
 
     priority = 'LOW'
 
@@ -36,6 +36,6 @@ class WeightsHook(Hook):
 
 def origin_of(runner: TaskRunner) -> dict[str, str]:
     """What a task is learned from: checksums of the old task's weights and of the images with what they show."""
-    # One process reads all files for all.
+    # One process reads the files and sends the checksum to the others.
     images = on_main_process(runner.train_dataloader.dataset.digest)
     return {'old weights': runner.old_digest, 'images': images}

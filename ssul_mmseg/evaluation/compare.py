@@ -1,4 +1,4 @@
-"""Runs side by side, the paper's numbers beside theirs."""
+"""Put runs side by side, and the paper's numbers beside theirs."""
 import json
 import sys
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ PAPER_TABLES = {'VOC': 'table1_voc', 'ADE20K': 'table2_ade'}
 
 
 def compare(paths: Sequence[str | Path]) -> str:
-    """Markdown tables of runs, one per data set, scenario, setting and class order, the paper's numbers beside.
+    """Make Markdown tables of runs, one per data set, scenario, setting and class order, with the paper's numbers.
 
     Runs that differ in the seed alone are averaged, with their spread. The paper's numbers are of the data sets' own
     class order. Runs that are not finished are left out, with a line each on the error stream.
@@ -31,7 +31,7 @@ def compare(paths: Sequence[str | Path]) -> str:
     groups: dict[tuple[str, str, str, str], dict[str, dict[int, dict]]] = {}
     first: dict[tuple[str, ...], str | Path] = {}
     for path in paths:
-        document = finished_results(path)
+        document = read_finished(path)
         if document is None:
             continue
         method, seed = document['method'], document['seed']
@@ -58,8 +58,8 @@ def compare(paths: Sequence[str | Path]) -> str:
     return '\n'.join(parts)
 
 
-def finished_results(path: str | Path) -> dict | None:
-    """Results of a run, or None, with a line on the error stream, where those of its last task are not there.
+def read_finished(path: str | Path) -> dict | None:
+    """Read the results of a finished run; of an unfinished one return None and say so on the error stream.
 
     Args:
         path: what :func:`read_results` reads; a folder without results counts as a run that has only begun.
@@ -76,13 +76,15 @@ def finished_results(path: str | Path) -> dict | None:
 
 
 def differing_settings(path: str | Path, other: str | Path) -> list[str]:
-    """Keys in which the configs of two runs differ, but for the seed; none where a config is not there."""
+    """Keys in which the configs of two runs differ, except the seed; [] if a run has no recorded config."""
     one, two = run_settings(path), run_settings(other)
-    return sorted(key for key in {*one, *two} if one.get(key) != two.get(key)) if one and two else []
+    if not one or not two:
+        return []
+    return sorted(key for key in {*one, *two} if one.get(key) != two.get(key))
 
 
 def run_settings(path: str | Path) -> dict:
-    """The config of the run that wrote a result file, without its seed and where its data lie; {} if it is not there.
+    """Read the config of the run that wrote a result file, without seed and data folders; {} if it was not recorded.
 
     Args:
         path: what :func:`read_results` reads.
@@ -97,7 +99,7 @@ def run_settings(path: str | Path) -> dict:
 
 
 def order_name(order: Sequence[int]) -> str:
-    """What a table's title says of the order in which class ids are learned: nothing where it is the data set's."""
+    """Name the class order for a table's title; '' for the data set's own order."""
     return '' if list(order) == sorted(order) else f', class order {" ".join(map(str, order))}'
 
 

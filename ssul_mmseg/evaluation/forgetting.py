@@ -1,5 +1,6 @@
 """What a network has forgotten since it learned a class."""
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 
 from .metrics import mean
 
@@ -17,11 +18,13 @@ def forgetting(now: Mapping[str, float | None], learned: Sequence[Mapping[str, f
         ``forgetting``, the mean over all old classes in percentage points (negative is a gain), and
         ``forgetting_per_task``, the mean over each earlier task's classes; None where nothing is known.
     """
-    lost = [{name: None if name in absent else _difference(was, now.get(name)) for name, was in classes.items()}
-            for classes in learned]
+    lost: list[list[float | None]] = []
+    for classes in learned:
+        known = {name: was for name, was in classes.items() if name not in absent}
+        lost.append([_difference(was, now.get(name)) for name, was in known.items()])
     return {
-        'forgetting': mean(value for classes in lost for value in classes.values()),
-        'forgetting_per_task': [mean(classes.values()) for classes in lost],
+        'forgetting': mean(chain.from_iterable(lost)),
+        'forgetting_per_task': [mean(values) for values in lost],
     }
 
 

@@ -47,7 +47,7 @@ class IncrementalIoUMetric(BaseMetric):
     mean over nothing is None.
 
     Args:
-        scenario: a :class:`~ssul_mmseg.tasks.Scenario`, or its arguments, as a config gives them.
+        scenario: a :class:`~ssul_mmseg.scenario.Scenario`, or its arguments, as a config gives them.
         task: the task just learned.
         future_classes: what pixels of classes not yet learned are: 'background', or 'ignore' (the authors' code).
 

@@ -1,6 +1,7 @@
-"""Results as Markdown tables. Every function returns text; printing is the caller's."""
+"""Turn results into Markdown tables. Every function returns text; the caller prints it."""
 import statistics
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 
 from ..work_dir.results import COLUMNS
 
@@ -12,51 +13,60 @@ ABSENT = 'In no test mask: {} of {} classes ({}); the IoU of such a class is 0 i
 
 
 def number(value: float | None) -> str:
-    """A percentage with the paper's two decimals; n/a where there is none."""
+    """Format a percentage with the paper's two decimals; n/a for None."""
     # Adding 0 after rounding turns a negative zero into zero.
     return 'n/a' if value is None else f'{round(value, 2) + 0.0:.2f}'
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], text: Collection[int] = (0, )) -> str:
-    """A Markdown table with aligned columns.
+    """Make a Markdown table with aligned columns.
 
     Args:
         header: names of the columns.
         rows: as many cells each.
         text: indices of the columns that hold text, aligned left; numbers are aligned right.
     """
-    lines = [[cell.replace('|', r'\|') for cell in row] for row in (header, *rows)]
+    lines = [list(map(_escape, row)) for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
-        return '| ' + ' | '.join(f'{cell:<{width}}' if i in text else f'{cell:>{width}}'
-                                 for i, (cell, width) in enumerate(zip(cells, widths, strict=True))) + ' |'
+        padded = [cell.ljust(width) if i in text else cell.rjust(width)
+                  for i, (cell, width) in enumerate(zip(cells, widths, strict=True))]
+        return f'| {" | ".join(padded)} |'
 
-    rule = '|' + '|'.join('-' * (width + 2) if i in text else '-' * (width + 1) + ':'
-                          for i, width in enumerate(widths)) + '|'
+    # A colon at a rule's end aligns the column right.
+    rules = ['-' * (width + 2) if i in text else '-' * (width + 1) + ':' for i, width in enumerate(widths)]
+    rule = f'|{"|".join(rules)}|'
     return '\n'.join([line(lines[0]), rule, *map(line, lines[1:])])
 
 
+def _escape(cell: str) -> str:
+    """Let a cell hold the character that separates columns."""
+    return cell.replace('|', r'\|')
+
+
 def class_list(names: Sequence[str]) -> str:
-    """Names of a task's classes, the many shortened."""
+    """List the names of a task's classes, of many only the first."""
     if len(names) <= SHOWN_CLASSES:
         return ', '.join(names)
     return f'{", ".join(names[:SHOWN_CLASSES])} and {len(names) - SHOWN_CLASSES} more'
 
 
 def scenario_table(results: dict) -> str:
-    """One run: a row per task in the paper's columns, then the IoU of every class after the last.
+    """Show one run: a row per task in the paper's columns, then the IoU of every class after the last task.
 
     Args:
-        results: a results document of ``report.collect``.
+        results: a results document, see ``work_dir.results``.
 
     Returns:
         Markdown; mIoU and IoU in percent, forgetting in percentage points, n/a where there is none.
     """
     header = ('task', 'classes', 'images', 'memory', *COLUMNS, 'forgetting', 'minutes')
-    rows = [(str(task['task']), class_list(task['classes']), str(task['num_images']), str(task['memory']),
-             *(number(task['mIoU'][column]) for column in COLUMNS), number(task['forgetting']),
-             number(task['seconds'] / 60)) for task in results['tasks']]
+    rows = []
+    for task in results['tasks']:
+        means = [number(task['mIoU'][column]) for column in COLUMNS]
+        rows.append((str(task['task']), class_list(task['classes']), str(task['num_images']), str(task['memory']),
+                     *means, number(task['forgetting']), number(task['seconds'] / 60)))
     parts = [f'{_title(results)}: mIoU in percent', table(header, rows, text=(0, 1)), FORGETTING]
     alone = [str(task['task']) for task in results['tasks']
              if _background_alone(task['mIoU'], task['mIoU_no_background'])]
@@ -69,10 +79,10 @@ def scenario_table(results: dict) -> str:
 
 
 def task_table(results: dict, task: int, metrics: Mapping) -> str:
-    """One task's evaluation: the paper's columns, then the IoU of every class.
+    """Show one task's evaluation: the paper's columns, then the IoU of every class.
 
     Args:
-        results: a results document of ``report.collect``, of which only what it says of the run counts.
+        results: a results document, see ``work_dir.results``; its tasks are not used.
         task: index of the task.
         metrics: of ``IncrementalIoUMetric``, in percent.
 
@@ -111,7 +121,7 @@ def iou_table(iou: Mapping[str, float | None]) -> str:
     Args:
         iou: percent by class name.
     """
-    cells = [cell for name, value in iou.items() for cell in (name, number(value))]
+    cells = list(chain.from_iterable((name, number(value)) for name, value in iou.items()))
     width = 2 * min(CLASSES_PER_ROW, len(iou))
     rows = [cells[i:i + width] for i in range(0, len(cells), width)]
     rows[-1] += [''] * (width - len(rows[-1]))
@@ -119,7 +129,7 @@ def iou_table(iou: Mapping[str, float | None]) -> str:
 
 
 def comparison_table(rows: Sequence[dict]) -> str:
-    """Methods side by side: mean and, over several seeds, sample standard deviation.
+    """Show methods side by side: the mean and, over several seeds, the sample standard deviation.
 
     Args:
         rows: each with ``method``, ``runs`` (mIoU by column after the last task, one per seed) and, where the paper
@@ -133,13 +143,15 @@ def comparison_table(rows: Sequence[dict]) -> str:
     body = []
     for row in rows:
         paper = [number(value) for value in row.get('paper') or [None] * 3] if has_paper else []
-        body.append((row['method'], *(spread([run[column] for run in row['runs']]) for column in COLUMNS),
-                     str(len(row['runs'])), *paper))
+        spreads = []
+        for column in COLUMNS:
+            spreads.append(spread([run[column] for run in row['runs']]))
+        body.append((row['method'], *spreads, str(len(row['runs'])), *paper))
     return table(header, body) + '\n'
 
 
 def spread(values: Sequence[float | None]) -> str:
-    r"""Mean ± sample standard deviation, :math:`s = \sqrt{\sum_i (x_i - \bar x)^2 / (n - 1)}`.
+    r"""Format mean ± sample standard deviation, :math:`s = \sqrt{\sum_i (x_i - \bar x)^2 / (n - 1)}`.
 
     Args:
         values: one per seed, in percent; None where there is none.

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from ..errors import InputError
+from ..models.batch import TaskLoader
 from ..models.heads import BASE
 from ..models.losses import IGNORED
 from ..models.one_pass import evaluating
@@ -121,8 +121,8 @@ class Analytic(IncrementalSegmentor):
     def solve(self, images: TaskImages, solver: None) -> dict[str, Any]:
         """Add the task's sums, and solve the filters of background and all classes."""
         head = self.decode_head
-        base = head.classifiers[BASE][-1]
-        features = self._map(base.weight, base.bias)
+        base = head.filters(BASE)
+        features = self._map(base.weight, head.biases(BASE))
         names = ['background', head.new_name]
         classes = images.loader.dataset.metainfo['classes']
         own = sums(images.cells(names, self.views), features, len(head.channels_of(names)))
@@ -132,19 +132,19 @@ class Analytic(IncrementalSegmentor):
         if images.loader.dataset.num_exemplars:
             replayed = sums(images.cells(head.names, self.views, exemplars=True), features, head.out_channels)
             state = with_exemplars(state, replayed, self.power)
-        filters = self._solved(state, base.weight, base.bias)
+        filters = self._solved(state, base.weight, head.biases(BASE))
         for name in head.names:
-            layer, rows = head.classifiers[name][-1], filters[head.channels_of([name])]
-            layer.weight.copy_(rows[:, :-1, None, None])
-            layer.bias.copy_(rows[:, -1])
+            rows = filters[head.channels_of([name])]
+            head.filters(name).weight.copy_(rows[:, :-1, None, None])
+            head.biases(name).copy_(rows[:, -1])
         return dict(cells=own.counts.sum().item())
 
-    def finish_task(self, loader: DataLoader) -> dict[str, Tensor]:
+    def finish_task(self, loader: TaskLoader) -> dict[str, Tensor]:
         """The sums of all tasks; those of task 0 by one pass over its images, whose statistics standardise features."""
         if self.task == 0:
             head = self.decode_head
             names = [name for name in ('background', 'task_0', 'unknown') if name in head.names]
-            weight, bias = (torch.cat([getattr(head.classifiers[name][-1], kind) for name in names]).detach()
+            weight, bias = (torch.cat([getattr(head.filters(name), kind) for name in names]).detach()
                             for kind in ('weight', 'bias'))
             raw = FeatureMap(torch.cat([weight.flatten(1), bias.unsqueeze(1)], dim=1))
             columns = ['background', head.new_name]

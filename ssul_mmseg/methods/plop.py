@@ -6,9 +6,9 @@ import torch
 from mmengine.dist import all_reduce
 from mmseg.registry import MODELS
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from ..errors import InputError
+from ..models.batch import TaskLoader
 from ..models.distillation import check_head, check_weight, start_balanced
 from ..models.entropy import histogram_median, uncertainty
 from ..models.losses import IGNORED, pixel_ce
@@ -78,7 +78,7 @@ class PLOP(IncrementalSegmentor):
         start_balanced(self.decode_head)
 
     @torch.no_grad()
-    def before_training(self, loader: DataLoader) -> None:
+    def before_training(self, loader: TaskLoader) -> None:
         """Find the threshold of each old class: a pass of the old network over the training images."""
         if self.old_model is None:
             return

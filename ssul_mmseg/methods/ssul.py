@@ -8,9 +8,9 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmseg.registry import MODELS
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from ..errors import InputError
+from ..models.batch import TaskLoader
 from ..models.old_model import OldModel
 from ..models.one_pass import evaluating
 from ..models.segmentors import Batch, IncrementalSegmentor, OldTask
@@ -104,7 +104,7 @@ class SSUL(IncrementalSegmentor):
     def targets(self, batch: Batch) -> Tensor:
         """Eq. 1: the labels, and where they show no class, the old model's confident predictions of old classes."""
         target = super().targets(batch)
-        if self.task == 0 or self.old_model is None:
+        if self.task == 0 or self.old_model is None or self.tau is None:
             return target
         head = self.decode_head
         pseudo_labels = upsampled_pseudo_labels if head.independent_channels else upsampled_softmax_pseudo_labels
@@ -152,14 +152,13 @@ class SSUL(IncrementalSegmentor):
         if images.loader.dataset.num_exemplars:
             blocks = half_and_half(own, images.cells(names, solver.views, exemplars=True, kept=True))
         channels = head.channels_of(names)
-        if self.draws:
+        if self.draws and self._moments is not None:
             seed = images.loader.batch_sampler.seed * 1009 + self.task
             drawn = drawn_cells(dict(enumerate(self._moments)), channels, self.draws, seed)
             # All processes draw the same, which counts once.
             blocks = Joined((blocks, 1.0), ([drawn] if is_main_process() else [], 1.0))
-        layers = [head.classifiers[name][-1] for name in names]
-        weight = torch.cat([layer.weight.flatten(1) for layer in layers])
-        bias = torch.cat([layer.bias for layer in layers])
+        weight = torch.cat([head.filters(name).weight.flatten(1) for name in names])
+        bias = torch.cat([head.biases(name) for name in names])
         # Background and unknown may have no pixel, as without saliency maps: their minimum lies at infinity.
         shown = [*pixels(blocks, len(channels))]
         learning = [place for place, channel in enumerate(channels)
@@ -175,10 +174,10 @@ class SSUL(IncrementalSegmentor):
                       'max_iterations would help', logger='current', level=logging.WARNING)
         weight, bias = torch.zeros_like(weight), torch.full_like(bias, NEVER)
         weight[learning], bias[learning] = found.weight.to(weight), found.bias.to(bias)
-        for layer, part, offset in zip(layers, *(x.split([len(layer.bias) for layer in layers])
-                                                 for x in (weight, bias)), strict=True):
-            layer.weight.copy_(part.view_as(layer.weight))
-            layer.bias.copy_(offset)
+        sizes = [len(head.biases(name)) for name in names]
+        for name, part, offset in zip(names, weight.split(sizes), bias.split(sizes), strict=True):
+            head.filters(name).weight.copy_(part.view_as(head.filters(name).weight))
+            head.biases(name).copy_(offset)
         if self.draws:
             self._add_moments(class_moments(own, len(channels), head.channels))
         return dict(steps=found.iterations.max().item(), loss=found.loss.sum().item(),
@@ -191,7 +190,7 @@ class SSUL(IncrementalSegmentor):
             own = torch.cat([self._moments[:1] + own[:1], self._moments[1:], own[1:]])
         self._moments = own
 
-    def finish_task(self, loader: DataLoader) -> dict[str, Tensor]:
+    def finish_task(self, loader: TaskLoader) -> dict[str, Tensor]:
         """With ``draws``, count, mean and covariance of the cells of background and of every class so far."""
         if not self.draws:
             return super().finish_task(loader)
@@ -200,4 +199,5 @@ class SSUL(IncrementalSegmentor):
             with evaluating(self):
                 self._add_moments(class_moments(
                     TaskImages(self, loader).cells(names), 1 + self.decode_head.num_seen, self.decode_head.channels))
+        assert self._moments is not None  # of this task at least
         return dict(moments=self._moments)

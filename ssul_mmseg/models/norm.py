@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class SumOfProcesses(torch.autograd.Function):
-    """The sum of a tensor over all processes, with its gradient: that of each process's tensor is the sum of all."""
+    """Differentiable all-reduce (sum); its backward pass all-reduces the gradients."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, own: Tensor) -> Tensor:
@@ -29,6 +29,12 @@ class GlooSyncBN(nn.BatchNorm2d):
     Processes may hold different numbers of images, or none. Statistics and gradients equal those of one process with
     the whole batch, to rounding; they are computed in float32, whatever the input's type.
     """
+
+    # It is built with running statistics and a fixed momentum, BatchNorm's defaults.
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise float (B, C, H, W)."""

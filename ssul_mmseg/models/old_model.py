@@ -58,6 +58,7 @@ class OldModel:
         if network.frozen_prefix == 'backbone':
             maps = network.after_backbone(batch.prefix)
         else:
+            assert batch.inputs is not None  # where nothing is frozen, nothing comes from the cache
             maps = network.maps(batch.inputs)
         return maps, network.decode_head.features(maps)
 

@@ -1,21 +1,22 @@
 """One pass of a network over a task's images, outside training: each image once per view, in groups of one size."""
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch.utils.data import DataLoader
 
+from .batch import TaskLoader
 from .segmentors import Batch, IncrementalSegmentor
 
 
-def load(loader: DataLoader, batches: Iterable[Sequence[Hashable]]) -> Iterator[dict]:
+def load(loader: TaskLoader, batches: Iterable[list]) -> Iterator[dict]:
     """Load batches of keys by the workers of ``loader``, which start with the first and end with the last."""
     return iter(DataLoader(
         loader.dataset, batch_sampler=batches, num_workers=loader.num_workers, collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory))
 
 
-def own_groups(loader: DataLoader, positions: Iterable[int], views: int = 1) -> list[list[tuple[int, int]]]:
+def own_groups(loader: TaskLoader, positions: Iterable[int], views: int = 1) -> list[list[tuple[int, int]]]:
     """Keys (position, view) of this process's images, cut into groups of as many as a batch of a process has.
 
     Args:
@@ -29,7 +30,7 @@ def own_groups(loader: DataLoader, positions: Iterable[int], views: int = 1) -> 
     return [keys[start:start + sampler.local_size] for start in range(0, len(keys), sampler.local_size)]
 
 
-def pass_over(model: IncrementalSegmentor, loader: DataLoader, groups: Sequence[Sequence[tuple[int, int]]],
+def pass_over(model: IncrementalSegmentor, loader: TaskLoader, groups: Sequence[list[tuple[int, int]]],
               context: Callable[[], AbstractContextManager] = nullcontext) -> Iterator[Batch]:
     """Batches of groups of images, with features and targets and without gradients.
 

@@ -1,6 +1,6 @@
 """What all methods share: a segmentor that starts from the old task, freezes parts of itself, and predicts labels."""
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine.structures import PixelData
@@ -8,10 +8,9 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from ..errors import InputError
-from .batch import Batch, of_one_size
+from .batch import Batch, TaskLoader, of_one_size
 from .heads import IncrementalHead
 from .memory_format import choose_memory_format
 from .old_model import OldModel
@@ -124,7 +123,7 @@ class IncrementalSegmentor(EncoderDecoder):
         for head in self.heads:
             head.init_classifiers(head.new_name)
 
-    def before_training(self, loader: DataLoader) -> None:
+    def before_training(self, loader: TaskLoader) -> None:
         """Prepare with the training data at hand, after the weights are there and before the first batch."""
 
     def ask_old_model(self, batch: Batch) -> dict[str, Tensor]:
@@ -186,7 +185,7 @@ class IncrementalSegmentor(EncoderDecoder):
     def load_task_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what :meth:`task_state` returned."""
 
-    def finish_task(self, loader: DataLoader) -> dict[str, Tensor]:
+    def finish_task(self, loader: TaskLoader) -> dict[str, Tensor]:
         """What the next task's :meth:`start_task` needs beside the weights; saved with them."""
         return self.task_state()
 
@@ -341,7 +340,7 @@ class IncrementalSegmentor(EncoderDecoder):
         A distributed wrapper sees only ``forward``, so training on kept features has to pass here.
         """
         if mode == 'kept':
-            return self._loss_of_kept(inputs, data_samples)
+            return self._loss_of_kept(cast(Sequence[Tensor], inputs), cast(Tensor, data_samples))
         return super().forward(inputs, data_samples, mode)
 
     def keep(self, inputs: Tensor, labels: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:

@@ -16,14 +16,14 @@ ROUNDING = 1e-4
 CHUNK = 8
 
 
-def upsample(logits: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
+def upsample(logits: Tensor, size: tuple[int, ...], align_corners: bool = False) -> Tensor:
     """Resize float (B, C, h, w) bilinearly to (B, C, *size)."""
     if logits.shape[2:] == tuple(size):
         return logits
     return F.interpolate(logits, size=tuple(size), mode='bilinear', align_corners=align_corners)
 
 
-def upsampled_argmax(logits: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
+def upsampled_argmax(logits: Tensor, size: tuple[int, ...], align_corners: bool = False) -> Tensor:
     """Channel of the largest upsampled logit at each pixel, equal to ``upsample(logits, size).argmax(1)``.
 
     Args:
@@ -42,7 +42,7 @@ def upsampled_argmax(logits: Tensor, size: tuple[int, int], align_corners: bool 
     return torch.stack(results)
 
 
-def upsampled_pseudo_labels(logits: Tensor, num_old: int, size: tuple[int, int], tau: float,
+def upsampled_pseudo_labels(logits: Tensor, num_old: int, size: tuple[int, ...], tau: float,
                             align_corners: bool = False) -> Tensor:
     r"""Confident predictions of the old model for old classes (SSUL, Eq. 1, row 2).
 
@@ -81,7 +81,7 @@ def upsampled_pseudo_labels(logits: Tensor, num_old: int, size: tuple[int, int],
     return result
 
 
-def upsampled_softmax_pseudo_labels(logits: Tensor, num_old: int, size: tuple[int, int], tau: float,
+def upsampled_softmax_pseudo_labels(logits: Tensor, num_old: int, size: tuple[int, ...], tau: float,
                                     align_corners: bool = False) -> Tensor:
     """Pseudo-labels of a model trained by softmax (an ablation): its confidence is softmax's, over all channels.
 
@@ -100,16 +100,19 @@ def _possible_winners(logits: Tensor) -> Tensor:
     return (highest >= beaten_by - ROUNDING).flatten(2).any(2)
 
 
-def _running_max(image: Tensor, channels: Tensor, size: tuple[int, int], align_corners: bool) -> tuple[Tensor, Tensor]:
+def _running_max(image: Tensor, channels: Tensor, size: tuple[int, ...], align_corners: bool
+                 ) -> tuple[Tensor, Tensor]:
     """Largest upsampled logit (H, W) among ``channels`` of one image (C, h, w), and its channel; ties: the first."""
-    score = winner = None
+    score: Tensor | None = None
+    winner: Tensor | None = None
     for part in channels.split(CHUNK):
         value, place = upsample(image[part].unsqueeze(0), size, align_corners)[0].max(dim=0)
         channel = part[place]
-        if score is None:
+        if score is None or winner is None:
             score, winner = value, channel
         else:
             better = value > score
             score = torch.where(better, value, score)
             winner = torch.where(better, channel, winner)
+    assert score is not None and winner is not None  # background is always asked for
     return score, winner

@@ -1,4 +1,4 @@
-"""Writing the saliency maps of a data set: whole or not at all, by one detector, resumable."""
+"""Write the saliency maps of a data set by one detector: whole or not at all; a second run adds what is missing."""
 import contextlib
 import datetime
 import fcntl
@@ -28,7 +28,7 @@ THRESHOLD = 0.5
 
 
 class Detector(Protocol):
-    """What finds salient objects.
+    """Anything that finds salient objects.
 
     Attributes:
         settings: name and every setting that changes a map, as JSON holds them.
@@ -104,7 +104,7 @@ class MapWriter(Dataset):
         except InputError as error:
             return Outcome(fault=error.fault)
         found = Image.fromarray(salient_pixels(self.detector.detect(image), image.shape[:2], self.threshold))
-        with _write_faults_reported(self.out):
+        with _write_faults(self.out):
             write_atomically(target, lambda stream: found.save(stream, 'PNG'))
         return Outcome()
 
@@ -130,13 +130,13 @@ def write_maps(detector: Detector, photographs: Mapping[str, Path], out: str | P
     """
     out = Path(out)
     _refuse_photographs(photographs, out)
-    with _at_work(out):
+    with _lock(out):
         _claim(out, {**detector.settings, 'threshold': threshold}, overwrite)
         writer = MapWriter(detector, photographs, out, threshold)
-        # In their order, each as soon as it is there.
+        # The loader returns outcomes in the photographs' order, each as soon as it is there.
         loader = DataLoader(writer, batch_size=None, num_workers=processes if processes > 1 else 0)
         try:
-            outcomes = list(_shown(loader, len(writer)))
+            outcomes = list(_show_progress(loader, len(writer)))
         except RuntimeError as error:
             if not str(error).startswith('DataLoader worker'):
                 raise
@@ -170,7 +170,7 @@ def _refuse_photographs(photographs: Mapping[str, Path], out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _write_faults_reported(out: Path) -> Iterator[None]:
+def _write_faults(out: Path) -> Iterator[None]:
     """Report a full disk or a folder that cannot be written to, with what to do about it here."""
     try:
         yield
@@ -184,7 +184,7 @@ def _write_faults_reported(out: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _at_work(out: Path) -> Iterator[None]:
+def _lock(out: Path) -> Iterator[None]:
     """Make the folder where it is missing and keep other processes out of it; the lock ends with this process."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -206,9 +206,9 @@ def _at_work(out: Path) -> Iterator[None]:
 
 
 def _claim(out: Path, settings: dict[str, Any], overwrite: bool) -> None:
-    """Make the folder this detector's: one holds maps of one detector alone.
+    """Mark the folder as this detector's; a folder holds maps of one detector alone.
 
-    Maps are deleted before the manifest changes: wherever this is killed, the manifest is of all maps that are left.
+    Maps are deleted before the manifest changes, so that after a kill the manifest fits all maps that are left.
     """
     manifest = out / MANIFEST
     maps = sorted(out.rglob('*.png'))
@@ -217,7 +217,7 @@ def _claim(out: Path, settings: dict[str, Any], overwrite: bool) -> None:
                          'made them, and they are left as they are; move them away or choose another folder with --out')
     if manifest.exists() and not overwrite:
         _refuse_other(out, read_json(manifest), settings)
-    with _write_faults_reported(out):
+    with _write_faults(out):
         for folder in {out, *(path.parent for path in maps)}:
             remove_leftovers(folder)
         for path in maps if overwrite else ():
@@ -235,8 +235,8 @@ def _refuse_other(out: Path, found: Any, settings: dict[str, Any]) -> None:
                              '--overwrite')
 
 
-def _shown(outcomes: DataLoader, total: int) -> Iterator[Outcome]:
-    """Pass outcomes on and say how far they are: a line that redraws itself in a terminal, else one now and then."""
+def _show_progress(outcomes: DataLoader, total: int) -> Iterator[Outcome]:
+    """Pass outcomes on and show progress: a line that redraws itself in a terminal, else a line now and then."""
     live = sys.stderr.isatty()
     start, shown, made = time.monotonic(), 0.0, 0
     for done, outcome in enumerate(outcomes, start=1):
@@ -246,7 +246,7 @@ def _shown(outcomes: DataLoader, total: int) -> Iterator[Outcome]:
         if now - shown < (0.2 if live else 15) and done < total:
             continue
         shown = now
-        # Kept maps take no time, so only those that are made tell how long the rest will take.
+        # Kept maps take no time: estimate the time to go from the maps that were made.
         left = f'{datetime.timedelta(seconds=round((now - start) / made * (total - done)))} to go' if made else ''
         line = f'saliency maps {done}/{total} {done / total:4.0%}  {left}'.rstrip()
         end = '\n' if done == total or not live else ''

@@ -64,11 +64,11 @@ class NetworkDetector:
         height, width = self.size
         # Pillow's filter covers every pixel of a large photograph; OpenCV's would skip most of them.
         small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR), np.float32)
-        values = (small / 255 - np.float32(self.mean)) / np.float32(self.deviation)
+        values = (small / 255 - np.asarray(self.mean, np.float32)) / np.asarray(self.deviation, np.float32)
         return np.squeeze(self._run(values.transpose(2, 0, 1)[np.newaxis].astype(np.float32)), (0, 1))
 
     def _probe(self, file: str | Path) -> None:
-        """Run the network once: what its outputs are, the file may leave open and OpenCV does not say."""
+        """Run the network once to see its output: the file may leave its shape open, and OpenCV does not report it."""
         try:
             output = self._run(np.zeros((1, 3, *self.size), np.float32))
         except Exception as error:  # each engine has errors of its own
@@ -81,7 +81,7 @@ class NetworkDetector:
 
 
 def _open(file: str | Path, content: bytes) -> tuple[Run, Sequence | None, dict[str, str]]:
-    """How to run a network; the shape of its input, where the engine says it; its metadata."""
+    """Open a network: a function that runs it, the shape of its input if the engine reports it, and its metadata."""
     try:
         import onnxruntime
     except ImportError:
@@ -107,7 +107,7 @@ def _open(file: str | Path, content: bytes) -> tuple[Run, Sequence | None, dict[
 
 
 def _open_with_opencv(file: str | Path) -> Run:
-    """How to run a network with OpenCV, which reads most ONNX files."""
+    """Open a network with OpenCV, which reads most ONNX files: a function that runs it."""
     import cv2
     try:
         network = cv2.dnn.readNetFromONNX(str(file))
@@ -126,11 +126,11 @@ def _open_with_opencv(file: str | Path) -> Run:
 
 def _input_size(file: str | Path, fixed: Sequence | None, size: tuple[int, int] | None) -> tuple[int, int]:
     """Height and width of a network's input: those that the file fixes, else those that are given."""
-    if fixed is None and size is None:
+    if fixed is None:
+        if size is not None:
+            return size
         raise InputError(f'OpenCV does not say which input size {file} has; give it with --size HEIGHT WIDTH, or '
                          f'install onnxruntime: {INSTALL}')
-    if fixed is None:
-        return size
     batch, channels, *sides = fixed
     # A side that the file leaves open has a name or None instead of a number.
     if (isinstance(batch, int) and batch != 1) or (isinstance(channels, int) and channels != 3):
@@ -140,10 +140,11 @@ def _input_size(file: str | Path, fixed: Sequence | None, size: tuple[int, int] 
         if size is not None and tuple(size) != tuple(sides):
             raise InputError(f'--size is {size[0]} {size[1]}, but {file} takes {sides[0]} x {sides[1]} only; leave '
                              '--size out')
-        return tuple(sides)
+        height, width = sides
+        return height, width
     if size is None:
         raise InputError(f'{file} leaves its input size open; give the one it was trained with by --size HEIGHT WIDTH')
-    return tuple(size)
+    return size
 
 
 def _colours(file: str | Path, metadata: dict[str, str], key: str) -> list[float] | None:

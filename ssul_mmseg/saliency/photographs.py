@@ -1,4 +1,4 @@
-"""The photographs of a folder or a data set, decoded as training decodes them."""
+"""Find the photographs of a folder or a data set, and decode them as training does."""
 import os
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How well saliency maps find the objects that masks mark."""
+"""Score how well saliency maps find the objects that masks mark."""
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Cells of the feature grid and the labels that the pixels around them show."""
+"""Make cells of the feature grid, each with the labels of the pixels around it."""
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain

@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
+from ..models.batch import TaskLoader
 from ..models.one_pass import own_groups, pass_over
 from ..models.segmentors import IncrementalSegmentor
 from .cells import Cells, cells_of, soft_targets
@@ -39,7 +39,7 @@ class TaskImages:
         report: is called after every group of a pass over the trunk, with the groups done and those of the pass.
     """
 
-    def __init__(self, model: IncrementalSegmentor, loader: DataLoader, cache: Cache | None = None,
+    def __init__(self, model: IncrementalSegmentor, loader: TaskLoader, cache: Cache | None = None,
                  context: Callable[[], AbstractContextManager] = nullcontext,
                  report: Callable[[int, int], None] | None = None) -> None:
         self.model, self.loader, self.cache = model, loader, cache
@@ -71,7 +71,7 @@ class TaskCells:
         kept: whether the cache keeps them.
     """
 
-    def __init__(self, images: TaskImages, groups: Sequence[Sequence[Key]], names: Sequence[str], weight: float,
+    def __init__(self, images: TaskImages, groups: Sequence[list[Key]], names: Sequence[str], weight: float,
                  kept: bool) -> None:
         self.images, self.groups, self.names, self.weight = images, groups, names, weight
         self.cache = images.cache if kept else None
@@ -91,19 +91,20 @@ class TaskCells:
     def _cached(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor, Tensor]:
         """Features, shares and weights of a group in the cache."""
         device = next(self.images.model.parameters()).device
+        assert self.cache is not None  # _has says so
         entries = [self.cache[key] for key in keys]
         features = torch.stack([entry.features[0] for entry in entries]).to(device)
         shown = torch.stack([entry.labels for entry in entries]).to(device)
         return features, shown[:, :-1], shown[:, -1]
 
-    def _fresh(self, groups: Sequence[Sequence[Key]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _fresh(self, groups: Sequence[list[Key]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Features, shares and weights of groups that pass the trunk; the cache keeps what it has room for."""
         images, head = self.images, self.images.model.decode_head
         batches = pass_over(images.model, images.loader, groups, images.context)
         for done, (keys, batch) in enumerate(zip(groups, batches, strict=True), 1):
             features = batch.features
             target, columns = head.channels_among(batch.targets, self.names), len(head.channels_of(self.names))
-            shares, weights = soft_targets(target, columns, features.shape[2:], head.align_corners)
+            shares, weights = soft_targets(target, columns, (features.shape[2], features.shape[3]), head.align_corners)
             if self.cache is not None:
                 # Rounded on every use, the first one included: results do not depend on what is kept.
                 features = self.cache.round_off(features)

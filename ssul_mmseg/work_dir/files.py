@@ -1,4 +1,4 @@
-"""Files that survive a crash: written whole or not at all, and recognised when they are not."""
+"""Write files whole or not at all, so that a crash leaves no half of one; report files that are torn all the same."""
 import contextlib
 import hashlib
 import json
@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from ..errors import InputError
 
 
-def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file under a temporary name, flush it to disk and rename it into place.
 
     Whoever reads ``path`` sees the old content or the whole content, never a part.
@@ -41,7 +41,7 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> Non
 
 
 def remove_leftovers(folder: str | Path) -> None:
-    """Remove what processes that were killed while writing have left in a folder to which no other writes."""
+    """Remove the temporary files of killed processes from a folder that no other process writes to."""
     for path in Path(folder).glob('.*.*[0-9].tmp'):
         path.unlink()
 

@@ -6,7 +6,7 @@ RUN = 'run.json'
 """The config of the run."""
 RESULTS = 'results.json'
 TABLE = 'results.md'
-# Of each task, in its folder.
+# The files of a task, in its folder.
 WEIGHTS = 'weights.pth'
 MEMORY = 'memory.json'
 RESULT = 'result.json'
@@ -20,7 +20,7 @@ def task_dir(work_dir: str | Path, task: int) -> Path:
 
 
 def task_dirs(work_dir: str | Path) -> dict[int, Path]:
-    """The folders of tasks in a work dir; a copy beside them, such as task_0_backup, is none.
+    """The folders of tasks in a work dir; a copy such as task_0_backup does not count.
 
     Returns:
         path by task, ascending.

@@ -14,8 +14,8 @@ SCHEMA = 1
 COLUMNS = ('base', 'new', 'all')
 PACKAGES = ('torch', 'mmcv', 'mmengine', 'mmseg', 'numpy', 'ssul_mmseg')
 
-# The schema: a tuple holds the types of a value, a list the shape of its items, a dict the keys that must be there;
-# the key None stands for every key.
+# The schema of these files. A tuple holds the allowed types of a value, a list the shape of its items, a dict the keys
+# that must be there; the key None stands for any key.
 TEXT, WHOLE, NUMBER, PERCENT = (str, ), (int, ), (int, float), (int, float, type(None))
 TASK = {
     'task': WHOLE,
@@ -46,7 +46,7 @@ DOCUMENT = {
 
 def task_entry(task: int, classes: Sequence[str], num_images: int, memory: int, metrics: Mapping,
                seconds: float) -> dict:
-    """What a result file holds of one task.
+    """Make the entry of one task, which its result file holds.
 
     Args:
         task: index of the task.
@@ -75,7 +75,7 @@ def task_entry(task: int, classes: Sequence[str], num_images: int, memory: int, 
 
 def results_document(config: str, dataset: str, scenario: Scenario, method: str, seed: int,
                      tasks: Sequence[dict]) -> dict:
-    """What a run's ``results.json`` holds.
+    """Make the document of a run, which its ``results.json`` holds.
 
     Args:
         config: path of the config.
@@ -145,7 +145,7 @@ def read_entry(path: str | Path, task: int, classes: Sequence[str] = ()) -> dict
 
 
 def schema_fault(value: Any, shape: dict | list | tuple, key: str = '') -> str | None:
-    """Say what is wrong with a value of a result file, or None.
+    """Say what is wrong with a value of a result file; None if nothing is.
 
     Args:
         value: as read from JSON.

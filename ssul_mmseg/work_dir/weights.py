@@ -1,10 +1,10 @@
-"""Weights that pass from task to task: a plain state dict with what it belongs to, never unpickled."""
+"""Weights that pass from task to task: a plain state dict, with the task and classes it belongs to, never unpickled."""
 import contextlib
 import io
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
     """Write a dict of tensors and plain values atomically."""
-    content = io.BytesIO()  # torch turns the error of a full disk into one of its own
+    content = io.BytesIO()  # not straight to disk: torch would hide the OSError of a full disk behind its own error
     torch.save(dict(state), content)
     write_atomically(path, lambda file: file.write(content.getbuffer()))
 
@@ -33,7 +33,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            # torch does not look at the checksums, and reads nothing, silently, from what is marked as a folder.
+            # torch ignores the checksums, and silently reads nothing from an entry that is marked as a folder.
             if archive.testzip() or any(entry.external_attr for entry in archive.infolist()):
                 raise zipfile.BadZipFile('a checksum differs')
         state = torch.load(path, map_location='cpu', weights_only=True)
@@ -50,12 +50,12 @@ def load_state(path: str | Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def nothing_unpickled() -> Iterator[None]:
-    """Load weights only, whoever loads and whatever it asks for: mmengine unpickles a file that needs it."""
+def forbid_unpickling() -> Iterator[None]:
+    """Make every ``torch.load`` in the context refuse to unpickle, mmengine's too, which falls back on unpickling."""
     was = os.environ.get(FORCE)
     os.environ[FORCE] = '1'
     try:
-        # mmengine prints that it falls back on unpickling, which then fails; what downloads a file prints too.
+        # mmengine prints that it falls back on unpickling, which then fails; a download prints its progress.
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
@@ -73,7 +73,11 @@ def not_finite(state: Any, name: str = '') -> str | None:
     """Name of a tensor with a value that is NaN or infinite, in nested dicts and lists, or None."""
     if isinstance(state, Tensor):
         return name if state.is_floating_point() and not state.isfinite().all() else None
-    items = state.items() if isinstance(state, Mapping) else enumerate(state) if isinstance(state, list) else ()
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(state, Mapping):
+        items = state.items()
+    elif isinstance(state, list):
+        items = enumerate(state)
     found = (not_finite(value, f'{name}.{key}' if name else str(key)) for key, value in items)
     return next((key for key in found if key is not None), None)
 
@@ -108,8 +112,8 @@ def save_weights(path: str | Path, state_dict: Mapping[str, Tensor], classes: Se
 
     The arguments are those of :class:`TaskWeights`.
     """
-    state, own = ({key: value.detach().cpu() for key, value in part.items()}
-                  for part in (state_dict, method_state or {}))
+    state = {key: value.detach().cpu() for key, value in state_dict.items()}
+    own = {key: value.detach().cpu() for key, value in (method_state or {}).items()}
     named = {**state, **{f'method_state.{key}': value for key, value in own.items()}}
     checksum = digest('\n'.join(f'{key} {tensor_digest(value)}' for key, value in named.items()).encode())
     save_state(path, {'state_dict': state, 'method_state': own, 'meta': {
@@ -128,13 +132,14 @@ def read_weights(path: str | Path, task: int) -> TaskWeights:
         InputError: the file is unusable.
     """
     content = load_state(path)
-    meta, tensors = content.get('meta'), [content.get('state_dict'), content.get('method_state')]
+    meta: Any = content.get('meta')
+    tensors = [content.get('state_dict'), content.get('method_state')]
     kinds = {'classes': list, 'palette': list, 'task': int, 'digest': str, 'origin': dict}
     if not (isinstance(meta, dict) and all(map(_is_state, tensors))
             and all(isinstance(meta.get(key), kind) for key, kind in kinds.items())
             and len(meta['palette']) == len(meta['classes']) + 1 and all(map(_is_colour, meta['palette']))):
         raise InputError(f'{path} is not the weights of a task; train task {task} again')
-    return TaskWeights(*tensors, **{key: meta[key] for key in kinds})
+    return TaskWeights(content['state_dict'], content['method_state'], **{key: meta[key] for key in kinds})
 
 
 def _is_state(part: Any) -> bool:

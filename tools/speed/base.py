@@ -1,5 +1,6 @@
 """Training speed of the base task, against the same network trained by plain mmseg."""
 import torch
+from mmseg.models.segmentors import EncoderDecoder
 
 from ssul_mmseg.scenario import BACKGROUND, UNKNOWN
 
@@ -18,7 +19,7 @@ def measure_base(options: Options) -> dict:
     labels = batch.labels.masked_fill(batch.labels == UNKNOWN, BACKGROUND).masked_fill(batch.new, NUM_CLASSES).long()
     samples = samples_of(labels)
 
-    def training(model: torch.nn.Module, inputs: torch.Tensor, loss: str) -> Work:
+    def training(model: EncoderDecoder, inputs: torch.Tensor, loss: str) -> Work:
         update = Updater(model.train(), options)
         return lambda: update(lambda: model.loss(inputs, samples)[loss])
 

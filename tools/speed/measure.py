@@ -77,7 +77,7 @@ def interleaved(variants: Mapping[str, Work], options: Options, title: str) -> d
             seconds = _seconds(work, 1, options.device)
         counts[name] = max(1, math.ceil(scale.least_seconds / max(seconds, 1e-6))) if scale.least_seconds else 1
         say(f'{title}: {name} takes about {seconds:.4f} s')
-    times = {name: [] for name in variants}
+    times: dict[str, list[float]] = {name: [] for name in variants}
     for repetition in range(scale.repetitions):
         for name, work in variants.items():
             times[name].append(_seconds(work, counts[name], options.device))
@@ -110,7 +110,7 @@ def peak_memory(build: Callable[..., Work], *args: object, device: str = 'cpu') 
         device: 'cpu': resident memory beyond the libraries; 'cuda': memory that tensors took on the GPU.
 
     Returns:
-        Bytes; None where the system does not tell (other than Linux, or a locked container).
+        Bytes; None where the system does not report it (other than Linux, or a locked container).
     """
     if device == 'cpu' and not STATUS.is_file():
         return None
@@ -168,7 +168,8 @@ def _load_libraries() -> None:
 
 def _resident(field: str) -> int:
     """A field of the process's status, bytes."""
-    return int(re.search(rf'{field}:\s+(\d+)', STATUS.read_text())[1]) * 1024
+    found = re.findall(rf'{field}:\s+(\d+)', STATUS.read_text())
+    return int(found[0]) * 1024
 
 
 def free_bytes(device: str) -> int:

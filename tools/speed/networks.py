@@ -2,6 +2,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from mmengine.config import Config
@@ -116,6 +117,7 @@ def started_ssul(options: Options, classes_per_task: Sequence[int], survivors: i
 @torch.no_grad()
 def count_survivors(model: SSUL, batch: Batch) -> list[int]:
     """How many old classes exceed tau somewhere in each image."""
+    assert model.old_model is not None and model.tau is not None  # the task is not the first
     num_old = model.decode_head.num_old
     logits = model.old_model.logits(model.batch_of(batch.inputs, batch.labels))[:, 1:num_old + 1]
     return (logits.amax(dim=(2, 3)).sigmoid() > model.tau).sum(1).tolist()
@@ -140,10 +142,12 @@ def _calibrated(model: SSUL) -> SSUL:
 def _set_scores(model: SSUL, features: Tensor, survivors: int) -> None:
     """Spread the scores of linear classifiers; the first ``survivors`` classes exceed tau in every image, no other."""
     head = model.decode_head
+    assert model.tau is not None  # SSUL's default
     bound = math.log(model.tau / (1 - model.tau))
     first = 0
     for name in head.names:
-        filters = head.classifiers[name][-1]
+        filters = cast(nn.Conv2d, cast(nn.Sequential, head.classifiers[name])[-1])
+        assert filters.bias is not None
         filters.bias.zero_()
         logits = head.classify(features, [name])
         factor = SPREAD / logits.std(dim=(0, 2, 3)).clamp(min=1e-6)

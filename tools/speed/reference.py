@@ -44,6 +44,7 @@ class PlainSSUL(nn.Module):
     @torch.no_grad()
     def targets(self, batch: Batch) -> Tensor:
         """Eq. 1 over all channels: int64 (B, H, W), channels; IGNORE is left to :meth:`loss`."""
+        assert self.network.tau is not None  # SSUL's default
         # Sigmoid of the largest logit, not largest sigmoid: leaner, and near 1 sigmoids of different logits tie.
         highest, best = self.logits(self.old, batch.inputs, batch.labels.shape[1:]).max(dim=1)
         is_old = (best >= 1) & (best <= self.num_old)
@@ -73,9 +74,9 @@ def build_reference(options: Options, classes_per_task: Sequence[int], same_netw
         same_network: whether classifiers and memory layout are ours, so that only the formulation differs; else
             they are those of the authors' code, a 3x3 convolution per task and the default layout.
     """
-    kind = dict(classifier='linear' if same_network else 'conv', channels_last=same_network)
-    old = build_ssul(options, classes_per_task[:-1], **kind)
-    network = build_ssul(options, classes_per_task, **kind)
+    classifier = 'linear' if same_network else 'conv'
+    old = build_ssul(options, classes_per_task[:-1], classifier, channels_last=same_network)
+    network = build_ssul(options, classes_per_task, classifier, channels_last=same_network)
     network.start_task(OldTask(old.state_dict()))
     return PlainSSUL(network.train(), old)
 
@@ -84,7 +85,8 @@ def fast_loss(model: SSUL, batch: Batch) -> Tensor:
     """Loss of the fast formulation, over the channels that learn, as ``SSUL.loss`` computes it."""
     seen = model.batch_of(batch.inputs, batch.labels)
     seen.targets = fast_targets(model, seen, batch)
-    return sum(model.losses(seen).values())
+    loss, = model.losses(seen).values()
+    return loss
 
 
 def fast_targets(model: SSUL, seen: ModelBatch, batch: Batch) -> Tensor:

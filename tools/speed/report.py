@@ -54,8 +54,10 @@ def _step(result: Mapping) -> list[str]:
 def _growth(result: Mapping) -> list[str]:
     """Seconds by number of old classes."""
     kinds = result['seconds']
-    rows = ((classes, *(_number(kinds[kind][classes]['median']) if classes in kinds[kind] else 'skipped'
-                        for kind in kinds)) for classes in kinds['ours'])
+    rows = []
+    for classes in kinds['ours']:
+        found = [kind.get(classes) for kind in kinds.values()]
+        rows.append((classes, *(_number(seconds['median']) if seconds else 'skipped' for seconds in found)))
     skipped = [f'Left out for lack of memory: {"; ".join(result["reference_skipped"])}.'
                ] if result['reference_skipped'] else []
     return [
@@ -69,15 +71,16 @@ def _task(result: Mapping) -> list[str]:
     """Each setting's task."""
     lines = []
     for setting, found in result.items():
+        seconds, references = found['seconds_per_task'], ('reference', 'reference_same_network')
+        rows = []
+        for name, value in seconds.items():
+            rows.append((name, f'{value:.1f}', *(_number(seconds[other] / value) for other in references)))
         lines += [
             f'{setting}: {found["images"]} images, {found["epochs"]} epochs, batch {found["batch_size"]}, '
             f'{found["views"]} views: {found["visits"]} visits, {found["first_visits"]} of them the first of a view, '
             f'{found["trunk_passes"]} passes of the trunk with the cache. '
             f'Extrapolated from iterations of batch {found["measured_batch_size"]}.', '',
-            *_table(('variant', 's / task', 'speed-up over reference', 'over reference_same_network'), (
-                (name, f'{seconds:.1f}', *(_number(found['seconds_per_task'][other] / seconds)
-                                           for other in ('reference', 'reference_same_network')))
-                for name, seconds in found['seconds_per_task'].items())), '',
+            *_table(('variant', 's / task', 'speed-up over reference', 'over reference_same_network'), rows), '',
         ]
     return lines[:-1]
 

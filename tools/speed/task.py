@@ -41,7 +41,7 @@ def visits(images: int, epochs: int, batch_size: int, views: int) -> tuple[int, 
     for number in range(epochs):
         batches = list(sampler.batches(number * len(sampler), len(sampler), views, by_image=True))
         passes += group_size(sampler) * sum(map(len, due_groups(batches, kept, group_size(sampler))))
-        kept.update(key for batch in batches for key in batch)
+        kept.update(*batches)
         total += sum(map(len, batches))
     return total, len(kept), passes
 

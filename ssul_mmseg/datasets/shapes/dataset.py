@@ -1,4 +1,4 @@
-"""The embedded data set, in VOC layout: made on first use, whole or not at all."""
+"""Make the embedded data set in VOC layout on first use, whole or not at all."""
 import contextlib
 import fcntl
 import os
@@ -93,7 +93,7 @@ def make_shapes(root: str | Path, seed: int = 0, num_train: int = NUM_TRAIN, num
         return
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(place.parent):
+        with _lock(place.parent):
             if _is_whole(place, parameters):
                 return
             _refuse_foreign(place)
@@ -115,8 +115,8 @@ def make_shapes(root: str | Path, seed: int = 0, num_train: int = NUM_TRAIN, num
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time through; it leaves no file behind, and ends with the process."""
+def _lock(folder: Path) -> Iterator[None]:
+    """Let one process at a time through; the lock leaves no file behind and ends with its process."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # some network file systems know no locks

@@ -1,4 +1,4 @@
-"""Pictures of the embedded data set: textured backgrounds, shapes on them, their labels and what a detector finds."""
+"""Draw the pictures of the embedded data set, their labels, and the saliency maps that a detector might find."""
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -79,12 +79,12 @@ def draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray, n
     classes = rng.choice(len(SHAPES), size=rng.integers(2, 5), replace=False)
     image = _background(rng, size)
     objects = np.full((size, size), -1)
-    areas = []
+    areas: list[int] = []
     for place, index in enumerate(classes):
         shape = list(SHAPES.values())[index]
-        cover, texture, objects = _placed(rng, shape, objects, areas)
+        cover, texture, objects = _place(rng, shape, objects, areas)
         image += cover[..., None] * (_surface(rng, shape, texture) - image)
-        areas.append(np.count_nonzero(objects == place))
+        areas.append(int(np.count_nonzero(objects == place)))
     # Light falls in from one side; then the noise of a sensor.
     angle = rng.uniform(0, 2 * np.pi)
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
@@ -130,7 +130,7 @@ def _surface(rng: np.random.Generator, shape: Shape, texture: np.ndarray) -> np.
     return _rgb(hue, saturation, value)
 
 
-def _placed(rng: np.random.Generator, shape: Shape, objects: np.ndarray, areas: Sequence[int],
+def _place(rng: np.random.Generator, shape: Shape, objects: np.ndarray, areas: Sequence[int],
             ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Find a place for one more object where it hides little of those before it.
 
@@ -143,15 +143,15 @@ def _placed(rng: np.random.Generator, shape: Shape, objects: np.ndarray, areas: 
         centre = rng.uniform(0.12, 0.88, 2) * size
         angle = rng.uniform(0, 2 * np.pi)
         turn = radius * shape.scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        cover = _filled(shape.outline, turn, centre, size)
+        cover = _fill(shape.outline, turn, centre, size)
         after = np.where(cover > 0.5, len(areas), objects)
         if all(np.count_nonzero(after == i) >= (1 - LARGEST_LOSS) * area for i, area in enumerate(areas)):
-            return cover, _filled(shape.texture, turn, centre, size), after
+            return cover, _fill(shape.texture, turn, centre, size), after
         radius = max(0.95 * radius, size / 16)
 
 
-def _filled(polygons: Sequence[np.ndarray], turn: np.ndarray, centre: np.ndarray, size: int) -> np.ndarray:
-    """Cover of turned and scaled polygons, float32 (size, size) in 0 to 1, with smooth edges."""
+def _fill(polygons: Sequence[np.ndarray], turn: np.ndarray, centre: np.ndarray, size: int) -> np.ndarray:
+    """Draw turned and scaled polygons: their cover, float32 (size, size) in 0 to 1, with smooth edges."""
     canvas = np.zeros((size, size), np.uint8)
     bits = 4  # of a coordinate's fraction
     points = [np.round((polygon @ turn + centre) * 2**bits).astype(np.int32) for polygon in polygons]
