@@ -42,6 +42,20 @@ def test_named_files_and_tests_exist(path):
             assert not named[2] or named[2] in TESTS, code
 
 
+def test_what_the_table_of_changes_names_stands_in_the_named_files():
+    text = (ROOT / 'CONTRIBUTING.md').read_text()
+    rows = re.findall(r'^\| (?!I want|-)(.*) \|(.*)\|(.*)\|$', text, re.M)
+    assert len(rows) == 20
+    places = []
+    for _, _, where in rows:
+        for path, names in re.findall(r'`(ssul_mmseg/\S+)`: ((?:`\w[\w.]*`,? ?)+)', where):
+            places += [(path, name) for name in CODE.findall(names)]
+        places += [(path, name) for name, path in re.findall(r'`(\w+)` in `(ssul_mmseg/\S+)`', where)]
+    assert len(places) >= 10
+    for path, name in places:
+        assert re.search(rf'\b{name.rpartition(".")[2]}\b', (ROOT / path).read_text()), f'{path} has no {name}'
+
+
 def test_every_room_of_the_code_is_in_the_readme():
     rooms = README[README.index('## The rooms of the code'):]
     for path in (ROOT / 'ssul_mmseg').iterdir():

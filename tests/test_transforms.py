@@ -183,10 +183,10 @@ def test_a_mask_of_the_turned_photograph_is_refused_with_a_word_on_exif(tmp_path
         LabelAugmentation('map')(LoadLabels()(results))
 
 
-def test_that_masks_are_turned_is_said_once(tmp_path, monkeypatch):
+def test_turned_masks_are_reported_once(tmp_path, monkeypatch):
     lines = []
     monkeypatch.setattr(transforms, 'print_log', lambda message, **_: lines.append(message))
-    transforms._say_that_masks_are_turned.cache_clear()
+    transforms._warn_of_turned_masks.cache_clear()
     for orientation in (1, 3, 3, 6):
         LoadLabels()(LoadImage()(photo(tmp_path, orientation)))
     assert len(lines) == 1 and 'turned by EXIF' in lines[0]
