@@ -101,5 +101,7 @@ def test_a_run_of_two_learned_tasks_goes_on_with_the_third(tree, other, tmp_path
         (tmp_path / f'base/task_{task}').symlink_to(other / f'task_{task}')
     run_scenario(tiny_config(tree, tmp_path / 'run', CONFIG, **OPTIONS), start_from=tmp_path / 'base')
     assert_same(tmp_path / 'run', other)
+    # Where a task is learned, there is its log.
+    assert [bool(list((tmp_path / f'run/task_{task}').rglob('*.log'))) for task in range(3)] == [False, False, True]
     ours, theirs = (json.loads((place / 'results.json').read_text())['tasks'] for place in (tmp_path / 'run', other))
     assert [{**entry, 'seconds': 0} for entry in ours] == [{**entry, 'seconds': 0} for entry in theirs]
