@@ -1,6 +1,9 @@
 """A user's mistake is one sentence, a mistake in code keeps its traceback."""
+from collections import OrderedDict
+
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmseg.registry import MODELS
 from tiny import tiny_config, voc_tree
 
@@ -55,7 +58,8 @@ class Misspelt(SSUL):
         return {'loss': batch.featuers.sum()}
 
 
-def test_a_typing_error_in_a_method_reaches_its_author(tree, tmp_path):
+def test_a_typing_error_in_a_method_reaches_its_author(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())
     cfg = tiny_config(tree, tmp_path, **{'scenario.name': '19-1', 'model.type': 'Misspelt'})
     with pytest.raises(AttributeError, match='featuers') as error:
         run_scenario(cfg)
@@ -65,6 +69,8 @@ def test_a_typing_error_in_a_method_reaches_its_author(tree, tmp_path):
 
 
 def test_the_traceback_of_a_users_mistake_is_in_the_log_and_on_demand_on_screen(tree, tmp_path, monkeypatch, capsys):
+    # mmengine gives two runs that begin within a second one logger.
+    monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())
     cfg = tiny_config(tree, tmp_path, **{'scenario.name': '19-1', 'optim_wrapper.optimizer.lr': 1e30})
     monkeypatch.setattr('sys.argv', ['train.py', '--traceback'])
     with pytest.raises(SystemExit) as end:

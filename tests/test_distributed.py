@@ -207,7 +207,8 @@ def test_processes_start_from_the_same_new_filters_and_keep_each_image_once(tmp_
 
 def test_an_error_of_one_process_ends_all_with_its_sentence(tree, tmp_path):
     arguments = ['tools/dist_train.sh', 'configs/ssul/voc_15-1.py', '2', '--work-dir', str(tmp_path), '--cfg-options',
-                 'test_dataloader.dataset.dataset.data_root=/nowhere', 'train_dataloader.batch_size=4']
+                 f'data_root={tree}', 'test_dataloader.dataset.dataset.data_root=/nowhere',
+                 'train_dataloader.batch_size=4']
     done = subprocess.run(arguments, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode != 0 and 'error:' in done.stderr and '/nowhere' in done.stderr
     assert not list(tmp_path.glob('task_*'))

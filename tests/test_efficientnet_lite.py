@@ -233,7 +233,7 @@ def test_a_run_without_a_package_ends_in_its_command(tree, tmp_path, monkeypatch
 
 
 def test_weights_of_another_arch_are_refused_before_training(tree, tmp_path):
-    with pytest.raises(InputError, match='efficientnet-lite://lite0 holds no weights of lite1'):
+    with pytest.raises(InputError, match='the pretrained weights are not those of lite1'):
         run_scenario(lite_config(tree, tmp_path, **{'model.backbone.arch': 'lite1'}))
 
 

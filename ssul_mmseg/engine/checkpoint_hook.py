@@ -63,6 +63,8 @@ class CheckpointResumeHook(Hook):
 
     def _restore(self, runner: TaskRunner, state: dict[str, Any]) -> None:
         """Put the runner where the checkpoint was taken."""
+        if type(state['iter']) is not int:
+            raise TypeError('iter is no whole number')
         model = unwrap(runner.model)
         model.load_state_dict(state['state_dict'])
         model.load_task_state(state['method_state'])

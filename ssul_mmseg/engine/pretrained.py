@@ -105,6 +105,8 @@ class _Place:
         """Read the file, and give its weights the names of the module's."""
         try:
             content = CheckpointLoader.load_checkpoint(self.checkpoint, map_location='cpu')
+        except InputError:
+            raise  # of what fetches the weights, such as a package that is not installed
         except Exception as error:  # a damaged file raises almost anything
             if isinstance(error, UnpicklingError) and not trusted:
                 raise InputError(f'{self.file} are damaged, or hold more than tensors and are not loaded, because '

@@ -111,14 +111,13 @@ class EfficientNetLite(BaseModule):
         if not isinstance(self.init_cfg, dict) or self.init_cfg.get('type') != 'Pretrained':
             super().init_weights()
             return
-        checkpoint = self.init_cfg['checkpoint']
-        state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+        state = CheckpointLoader.load_checkpoint(self.init_cfg['checkpoint'], map_location='cpu')
         own = self.state_dict()
         wrong = sorted({*state} - self._known) + [
             name for name, tensor in own.items() if name not in state or state[name].shape != tensor.shape]
         if wrong:
-            raise InputError(f'{checkpoint} holds no weights of {self.arch}: {wrong[0]} is missing, unknown or of '
-                             f'another shape ({len(wrong)} such in all); set backbone.init_cfg.checkpoint to '
+            raise InputError(f'the pretrained weights are not those of {self.arch}: {wrong[0]} is missing, unknown or '
+                             f'of another shape ({len(wrong)} such in all); set backbone.init_cfg.checkpoint to '
                              f'{SCHEME}{self.arch}, or backbone.arch to that of the weights')
         self.load_state_dict({name: state[name] for name in own})
         self._is_init = True
