@@ -139,7 +139,8 @@ def test_weights_are_loaded_whole_or_not_at_all(tmp_path):
 
     whole = load_from_efficientnet_lite('efficientnet-lite://lite0')
     last = '_blocks.15._bn2.running_var'
-    refused({name: tensor for name, tensor in whole.items() if name != last}, f'the pretrained weights are not those of lite0: {last} is')
+    lacking = {name: tensor for name, tensor in whole.items() if name != last}
+    refused(lacking, f'the pretrained weights are not those of lite0: {last} is')
     refused({**whole, 'backbone.stem': torch.zeros(1)}, 'backbone.stem is missing, unknown')
     refused(load_from_efficientnet_lite('efficientnet-lite://lite2'), 'checkpoint to efficientnet-lite://lite0, or')
     torch.save(whole, file)
