@@ -2,7 +2,8 @@ import weakref
 
 import pytest
 import torch
-from mmseg.registry import MODELS
+from mmengine.hooks import Hook
+from mmseg.registry import HOOKS, MODELS
 from tiny import tiny_config, voc_tree
 
 from ssul_mmseg.engine import loops
@@ -182,6 +183,25 @@ def test_a_task_is_tested_on_the_images_of_its_own_config(tree, tmp_path, cache)
     for task in (0, 1):
         assert evaluate_task(Run(cfg), task)['IoU'] == tasks[task]['IoU']
     assert [Run(cfg).test_data(task_config(cfg, task))[0]['inputs'].shape[1] for task in (0, 1)] == [24, 12]
+
+
+@HOOKS.register_module()
+class WatchModes(Hook):
+    """Notes, by task, whether any part of the network is in training mode while it is tested."""
+
+    seen = None
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        WatchModes.seen.add((runner.task, any(module.training for module in runner.model.modules())))
+
+
+@pytest.mark.parametrize('cache', [None, dict(views=1)], ids=str)
+def test_the_network_that_was_trained_is_tested_in_evaluation_mode(tree, tmp_path, cache):
+    cfg = tiny_config(tree, tmp_path, **{**OPTIONS, 'incremental.train_cfg.max_epochs': 1, 'feature_cache': cache})
+    cfg.custom_hooks = [dict(type='WatchModes')]
+    WatchModes.seen = set()
+    run_scenario(cfg)
+    assert WatchModes.seen == {(0, False), (1, False)}
 
 
 def test_training_and_test_features_share_the_limit(tree, base, tmp_path, monkeypatch):
