@@ -55,6 +55,10 @@ class Run:
         """Where a task's files lie."""
         return task_dir(self.work_dir, task)
 
+    def exemplars(self, task: int) -> Path | None:
+        """Manifest of the exemplars that a task replays; None in task 0 and without a memory."""
+        return self.folder(task - 1) / MEMORY if task > 0 and self.memory else None
+
     def has(self, task: int, *names: str) -> bool:
         """Whether a task has all the named files; one without memory needs no manifest."""
         return all((self.folder(task) / name).is_file() for name in names if name != MEMORY or self.memory)

@@ -14,7 +14,7 @@ from torch import nn
 from ..datasets.task_dataset import TaskDataset
 from ..errors import OUT_OF_MEMORY, InputError
 from ..models.segmentors import IncrementalSegmentor, OldTask
-from ..work_dir.layout import MEMORY, WEIGHTS
+from ..work_dir.layout import WEIGHTS
 from ..work_dir.weights import load_weights
 from .config_faults import SELF_REPORTED, config_faults, is_programming_error
 from .pretrained import init_weights
@@ -101,10 +101,9 @@ def task_runner(run: Run, cfg: Config, task: int, trains: bool = True) -> TaskRu
         task: index of the task.
         trains: whether the runner trains the task, or only evaluates it.
     """
-    replayed = run.folder(task - 1) / MEMORY if task > 0 and run.memory else None
     data = {'test': run.test_data(cfg)}
     if trains:
-        data['train'] = run.train_data(cfg, task, replayed)
+        data['train'] = run.train_data(cfg, task, run.exemplars(task))
     else:
         cfg = cfg.copy()
         for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):

@@ -71,7 +71,7 @@ def run_task(run: Run, task: int) -> None:
     with _log_errors():
         config = task_config(run.config, task)
         if run.has(task, WEIGHTS):
-            dataset = run.train_data(config, task, _exemplars(run, task))
+            dataset = run.train_data(config, task, run.exemplars(task))
             if not run.has(task, MEMORY):
                 on_main_process(lambda: update_memory(run, dataset))  # it depends on files alone
             metrics = evaluate_task(run, task)
@@ -164,11 +164,6 @@ def write_results(run: Run) -> dict:
     write_json(run.work_dir / RESULTS, document)
     write_text(run.work_dir / TABLE, scenario_table(document))
     return document
-
-
-def _exemplars(run: Run, task: int) -> Path | None:
-    """Manifest of the exemplars that a task replays."""
-    return run.folder(task - 1) / MEMORY if task > 0 and run.memory else None
 
 
 def _prepare(run: Run, tasks: Sequence[int], resume: bool) -> None:
