@@ -115,7 +115,9 @@ def _allocating(megabytes):
 
 def test_peak_memory_is_that_of_the_run():
     peak = peak_memory(_allocating, 200)
-    assert peak is None or 200 << 20 <= peak < 260 << 20
+    # Linux counts resident pages per processor and adds them up in lots (proc(5) calls VmRSS inaccurate): a few hundred
+    # pages may be missing at either reading. 1 MiB is 256 of them.
+    assert peak is None or 199 << 20 <= peak < 260 << 20
 
 
 def test_generated_masks_and_the_simulated_index(tmp_path):
