@@ -150,7 +150,7 @@ class Analytic(IncrementalSegmentor):
             columns = ['background', head.new_name]
             with evaluating(self):
                 task = sums(TaskImages(self, loader).cells(columns, self.views), raw, 1 + head.num_seen)
-            self._state['mean'], self._state['deviation'] = task.statistics(head.channels)
+            self._state['mean'], self._state['deviation'] = task.statistics(head.feature_channels)
             task = task.map(self._map(weight, bias).from_raw())
             classes = loader.dataset.metainfo['classes'][:1 + head.num_seen]
             self._state.update(learn({}, task, classes, self.power))

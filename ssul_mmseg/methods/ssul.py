@@ -179,7 +179,7 @@ class SSUL(IncrementalSegmentor):
             head.filters(name).weight.copy_(part.view_as(head.filters(name).weight))
             head.biases(name).copy_(offset)
         if self.draws:
-            self._add_moments(class_moments(own, len(channels), head.channels))
+            self._add_moments(class_moments(own, len(channels), head.feature_channels))
         return dict(steps=found.iterations.max().item(), loss=found.loss.sum().item(),
                     gradient_norm=found.gradient_norm.max().item())
 
@@ -197,7 +197,8 @@ class SSUL(IncrementalSegmentor):
         if self.task == 0:
             names = ['background', self.decode_head.new_name]
             with evaluating(self):
-                self._add_moments(class_moments(
-                    TaskImages(self, loader).cells(names), 1 + self.decode_head.num_seen, self.decode_head.channels))
+                cells = TaskImages(self, loader).cells(names)
+                head = self.decode_head
+                self._add_moments(class_moments(cells, 1 + head.num_seen, head.feature_channels))
         assert self._moments is not None  # of this task at least
         return dict(moments=self._moments)

@@ -30,7 +30,7 @@ class Batch:
 
     Args:
         labels: uint8 or int64 (B, H, W), augmented labels.
-        features: float (B, channels, h, w), what the classifiers see; empty until the network has run.
+        features: float (B, feature_channels, h, w), what the classifiers see; empty until the network has run.
         inputs: float (B, 3, H, W), normalised images; None where they come from the feature cache.
         prefix: maps of the backbone; () where features come from the feature cache.
         maps: maps that the head sees, of the backbone or the neck; () likewise.

@@ -5,12 +5,13 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import ConvModule
+from mmcv.cnn import ConvModule, build_norm_layer
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import normal_init
 from mmengine.structures import PixelData
 from mmseg.models.decode_heads import ASPPHead, DepthwiseSeparableASPPHead, FCNHead, SegformerHead, UPerHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
@@ -39,12 +40,15 @@ class IncrementalHead(BaseDecodeHead):
         classifier: 'linear', one 1x1 filter per class (the paper); 'conv', a 3x3 convolution, normalisation and ReLU
             per task before them (the authors' code); 'hybrid', in task 0 as 'linear', later a 1x1 filter per class and
             for background on the features and on the softmax of the base task's filters, which stay (``Analytic``).
+        skip: whether the classifiers see the backbone's map, normalised, beside the features of the head. The head
+            learns in task 0 to leave out what no base class needs; what a pretrained backbone knows of later classes is
+            still in its map.
         dropout_ratio: share of feature channels dropped in training, before the classifiers.
         loss_decode: ``SigmoidBCELoss`` (the paper, the default), ``SoftmaxCELoss``, or any of mmseg's losses.
         head: the arguments of mmseg's head, such as ``in_channels`` and ``channels``.
 
     Raises:
-        InputError: ``classifier`` is none of the three.
+        InputError: ``classifier`` is none of the three, or ``skip`` is set for a head of several maps.
     """
 
     dropout: BatchDropout2d | None
@@ -54,6 +58,7 @@ class IncrementalHead(BaseDecodeHead):
                  *,
                  unknown: bool = True,
                  classifier: str = 'linear',
+                 skip: bool = False,
                  dropout_ratio: float = 0.1,
                  loss_decode: dict | list[dict] | None = None,
                  **head: Any) -> None:
@@ -63,6 +68,7 @@ class IncrementalHead(BaseDecodeHead):
         self.num_old = sum(classes_per_task[:-1])
         self.task = len(classes_per_task) - 1
         self.classifier = classifier
+        self.skip = skip
         # In later tasks the base task's opinion on what is unknown is one input more, and no class.
         opinion = 1 + classes_per_task[0] + unknown if classifier == 'hybrid' and self.task > 0 else 0
         unknown = unknown and not opinion
@@ -76,10 +82,16 @@ class IncrementalHead(BaseDecodeHead):
         widths = {'background': 1, **{task_name(t): n for t, n in enumerate(classes_per_task)}}
         if unknown:
             widths['unknown'] = 1
-        inputs = self.channels + opinion
+        if skip and self.input_transform is not None:
+            raise InputError(f'decode_head.skip is set, but {type(self).__name__} sees several maps of the backbone; '
+                             'remove it, or take a head of one map, such as IncrementalASPPHead')
+        if skip:
+            # Of the head's scale: else its filters would need a learning rate of their own.
+            self.skip_norm = build_norm_layer(self.norm_cfg or dict(type='BN'), self.in_channels)[1]
+        inputs = self.feature_channels + opinion
         self.classifiers = nn.ModuleDict({name: self._classifier(inputs, n) for name, n in widths.items()})
         if opinion:
-            self.classifiers[BASE] = self._classifier(self.channels, opinion)
+            self.classifiers[BASE] = self._classifier(self.feature_channels, opinion)
         starts = [0, *accumulate(widths.values())]
         self._channels = {name: range(a, b) for name, a, b in zip(widths, starts, starts[1:], strict=False)}
         self._channel_tables: dict[tuple[int, ...], Tensor] = {}
@@ -88,12 +100,17 @@ class IncrementalHead(BaseDecodeHead):
         self._label_table[UNKNOWN] = self.num_seen + 1 if unknown else 0
         self._label_table[IGNORE] = IGNORED
 
+    @property
+    def feature_channels(self) -> int:
+        """Channels of the features that the classifiers see."""
+        return self.channels + self.in_channels if self.skip else self.channels
+
     def _classifier(self, inputs: int, num_classes: int) -> nn.Sequential:
         """Build one classifier; its last layer is the 1x1 convolution with a filter per class."""
-        own = [] if self.classifier != 'conv' else [
-            ConvModule(self.channels, self.channels, 3, padding=1, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
-        ]
-        return nn.Sequential(*own, nn.Conv2d(inputs, num_classes, 1))
+        if self.classifier != 'conv':
+            return nn.Sequential(nn.Conv2d(inputs, num_classes, 1))
+        own = ConvModule(inputs, self.channels, 3, padding=1, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg)
+        return nn.Sequential(own, nn.Conv2d(self.channels, num_classes, 1))
 
     def init_weights(self) -> None:
         """Initialise the classifiers (:meth:`init_classifiers`); the head's own layers start as mmseg's do."""
@@ -160,9 +177,14 @@ class IncrementalHead(BaseDecodeHead):
             self.dropout.begin_batch(seed, places, size)
 
     def features(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Map the backbone's feature maps to float (B, channels, h, w), what the classifiers see."""
+        """Map the backbone's feature maps to float (B, feature_channels, h, w), what the classifiers see."""
         # mmseg's forward ends in cls_seg, which is the identity here.
-        return super().forward(inputs)
+        features = super().forward(inputs)
+        if not self.skip:
+            return features
+        beside = resize(self.skip_norm(self._transform_inputs(inputs)), features.shape[2:], mode='bilinear',
+                        align_corners=self.align_corners)
+        return torch.cat([features, beside], dim=1)
 
     def cls_seg(self, feat: Tensor) -> Tensor:
         """Give features back as they are: the classifiers follow in :meth:`classify`."""
@@ -177,7 +199,7 @@ class IncrementalHead(BaseDecodeHead):
         """Logits of the named classifiers (default: all), in the order of their channels.
 
         Args:
-            features: float (B, channels, h, w).
+            features: float (B, feature_channels, h, w).
             names: some of :attr:`names`.
 
         Returns:
@@ -219,7 +241,7 @@ class IncrementalHead(BaseDecodeHead):
         not depend on how many processes share a batch. mmseg's losses are averaged as mmseg does, over all channels.
 
         Args:
-            features: float (B, channels, h, w).
+            features: float (B, feature_channels, h, w).
             target: int64 (B, H, W), channels of :attr:`names`' full order, or a negative target of ``losses``.
             names: the classifiers that learn.
 
@@ -322,7 +344,7 @@ def task_name(task: int) -> str:
 
 
 def classify(classifiers: Sequence[nn.Module], features: Tensor) -> Tensor:
-    """Concatenated logits (B, C, h, w) of classifiers on float (B, channels, h, w).
+    """Concatenated logits (B, C, h, w) of classifiers on float (B, feature_channels, h, w).
 
     1x1 filters run as one convolution: many small ones would cost a pass over the features each.
     """

@@ -47,7 +47,7 @@ class OldModel:
 
     @torch.no_grad()
     def outputs(self, batch: 'Batch') -> tuple[tuple[Tensor, ...], Tensor]:
-        """Maps of the backbone (or neck) and features (B, channels, h, w) of the old network; the batch's where shared.
+        """Maps of the backbone (or neck) and features of the old network; the batch's where shared.
 
         Args:
             batch: with images, or with maps where the backbone is frozen.

@@ -289,12 +289,12 @@ class IncrementalSegmentor(EncoderDecoder):
         return self.after_backbone(self.backbone_maps(inputs))
 
     def head_features(self, maps: Sequence[Tensor]) -> Tensor:
-        """Features (B, channels, h, w) of the maps that the head sees."""
+        """Features (B, feature_channels, h, w) of the maps that the head sees."""
         with self._gradients(not self.trunk_frozen):
             return self.decode_head.features(maps)
 
     def trunk(self, inputs: Tensor) -> Tensor:
-        """Everything below the classifiers: images (B, 3, H, W) to features (B, channels, h, w)."""
+        """Everything below the classifiers: images (B, 3, H, W) to features (B, feature_channels, h, w)."""
         return self.head_features(self.maps(inputs))
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
@@ -364,7 +364,7 @@ class IncrementalSegmentor(EncoderDecoder):
     def nothing_kept(self) -> tuple[tuple[Tensor, ...], Tensor]:
         """A batch of no image, as :meth:`keep` returns it, where the trunk is frozen."""
         device = next(self.parameters()).device
-        return ((torch.zeros(0, self.decode_head.channels, 1, 1, device=device), ),
+        return ((torch.zeros(0, self.decode_head.feature_channels, 1, 1, device=device), ),
                 torch.zeros(0, 1, 1, dtype=torch.uint8, device=device))
 
     def _loss_of_kept(self, kept: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
@@ -406,7 +406,7 @@ class IncrementalSegmentor(EncoderDecoder):
         The prediction has the size of the ground truth where there is one, else of the original image.
 
         Args:
-            features: float (B, channels, h, w).
+            features: float (B, feature_channels, h, w).
             input_size: (H, W) of the network's input.
             data_samples: one per image.
 
