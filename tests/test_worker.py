@@ -70,13 +70,14 @@ def test_one_worker_runs_every_job_once_the_shared_task_first(tmp_path):
 
 
 def test_a_failed_run_is_reported_and_stops_only_what_starts_from_it(tmp_path):
-    plan = plan_of(tmp_path, fail='1')
+    plan = plan_of(tmp_path, fail=1)
     done = worked(plan)
     assert done.failed == {plan.bases[1]: 'error: mask a.png is empty; replace it (exit code 2)'}
     assert set(done.left) == {plan.cells[1], plan.cells[4]}
-    assert [state for state in states(plan.jobs).values()].count('done') == 6
+    assert [*states(plan.jobs).values()].count('done') == 6
     text = TABLE.replace("base = 'SSUL'\n", "options = { 'fail' = 'all' }\n", 1)
-    plan = plan_of(tmp_path / 'b', text) if (tmp_path / 'b').mkdir() is None else None
+    (tmp_path / 'other').mkdir()
+    plan = plan_of(tmp_path / 'other', text)
     done = worked(plan)
     assert set(done.failed) == set(plan.cells[:3]) and not done.left
     # Once more the same command: what has failed is tried again.
@@ -158,7 +159,6 @@ def test_an_ended_worker_ends_its_run(tmp_path):
 
 
 def test_each_process_has_the_variables_of_its_slot(tmp_path, monkeypatch):
-    monkeypatch.setattr(worker, 'POLL', .01)
     plan, seen = plan_of(tmp_path), []
     popen = subprocess.Popen
 
