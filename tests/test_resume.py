@@ -186,7 +186,7 @@ def test_a_run_stopped_everywhere_ends_in_the_same_numbers(tree, undisturbed, tm
 
 
 def run_killed(cfg, task, **options):
-    """Run in a child process that is killed in a task: before iteration 3, or in the pass over a solved task's images."""
+    """Run in a child process that is killed in a task: before iteration 3, or in the pass over its images."""
     child = os.fork()
     if child == 0:
         def killing(place, name, when):
