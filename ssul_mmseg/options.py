@@ -168,7 +168,9 @@ def _items(part: Any) -> list[tuple[str, Any]]:
     """Key and value of each entry of a group or a list, as a dotted key names them; a plain value has none."""
     if isinstance(part, Mapping):
         return [(str(key), value) for key, value in part.items()]
-    return [(str(place), value) for place, value in enumerate(part)] if isinstance(part, list) else []
+    if isinstance(part, list):
+        return [(str(place), value) for place, value in enumerate(part)]
+    return []
 
 
 def _values(part: Any, path: str = '') -> Iterator[tuple[str, Any, Any]]:

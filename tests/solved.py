@@ -1,4 +1,5 @@
 """Cells of a run's images in the plain form, image by image, that tests of solved tasks share."""
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tiny import ROOT, tiny_config
 from ssul_mmseg.engine.run import Run
 from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.scenario import IGNORE
-from ssul_mmseg.work_dir.weights import load_state
+from ssul_mmseg.work_dir.weights import load_state, read_weights, save_weights
 
 OPTIONS = {'scenario.name': '18-1', 'train_cfg.max_epochs': 2, 'incremental.train_cfg.max_epochs': 2}
 # Holds a run inside a pass over the trunk or inside a solution: `python -c HOLDING PLACE FILE tools/train.py ...`.
@@ -53,6 +54,16 @@ def config(tree, work_dir, **options):
     memory = options.pop('memory', 0)
     path = 'configs/ssul/voc_15-1_m.py' if memory else 'configs/ssul/voc_15-1.py'
     return tiny_config(tree, work_dir, path, **{**OPTIONS, **options, **({'memory.size': memory} if memory else {})})
+
+
+def change_weights(base, work_dir, change):
+    """A copy of the base task with changed weights."""
+    shutil.copytree(base / 'task_0', work_dir / 'task_0')
+    path = work_dir / 'task_0/weights.pth'
+    kept = read_weights(path, 0)
+    change(kept.state_dict)
+    save_weights(path, kept.state_dict, kept.classes, kept.palette, 0, kept.origin, kept.method_state)
+    return work_dir
 
 
 def learned(work_dir, task):

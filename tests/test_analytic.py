@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from solved import config, killed, learned, run_tool, samples, shares, tool, trunk
+from solved import change_weights, config, killed, learned, run_tool, samples, shares, tool, trunk
 from tiny import voc_tree
 
 from ssul_mmseg.engine.run import Run
@@ -14,7 +14,6 @@ from ssul_mmseg.engine.scenario_loop import evaluate_task, run_scenario
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.models.segmentors import IncrementalSegmentor
 from ssul_mmseg.prediction import Predictor
-from ssul_mmseg.work_dir.weights import read_weights, save_weights
 
 PREFIX = 'decode_head.classifiers.'
 ANALYTIC = {'model.type': 'Analytic'}
@@ -218,18 +217,8 @@ def test_ssul_goes_on_from_the_base_task(tree, base, tmp_path):
     assert document['final']['all'] is not None
 
 
-def changed(base, work_dir, change):
-    """A copy of the base task with changed weights."""
-    shutil.copytree(base / 'task_0', work_dir / 'task_0')
-    path = work_dir / 'task_0/weights.pth'
-    kept = read_weights(path, 0)
-    change(kept.state_dict)
-    save_weights(path, kept.state_dict, kept.classes, kept.palette, 0, kept.origin, kept.method_state)
-    return work_dir
-
-
 def test_features_that_are_not_finite_are_one_sentence(tree, base, tmp_path):
-    broken = changed(base, tmp_path / 'base', lambda state: state['backbone.conv1.weight'].fill_(float('nan')))
+    broken = change_weights(base, tmp_path / 'base', lambda state: state['backbone.conv1.weight'].fill_(float('nan')))
     with pytest.raises(InputError, match='NaN or infinite'):
         solved(tree, broken, tmp_path / 'a')
     assert not (tmp_path / 'a/task_1/weights.pth').exists()

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from speed import NAMES, run_benchmarks
-from speed.data import simulated_index, write_masks
-from speed.measure import interleaved, peak_memory
-from speed.networks import build_ssul, count_survivors, random_batch, started_ssul
+from speed.data import simulate_index, write_masks
+from speed.measure import peak_memory, time_in_turns
+from speed.networks import build_ssul, count_survivors, random_batch, start_ssul
 from speed.reference import PlainSSUL, build_reference, fast_loss, fast_targets
 from speed.report import markdown
 from speed.settings import TINY, Options
@@ -43,7 +43,7 @@ def document(tmp_path_factory):
 @pytest.mark.parametrize('classes', [(6, 1), (4, 2, 2), (300, 1)])
 def test_the_reference_and_the_fast_formulation_give_the_same_update(classes):
     batch = random_batch(OPTIONS)
-    model = started_ssul(OPTIONS, classes, 3, batch)
+    model = start_ssul(OPTIONS, classes, 3, batch)
     old = build_ssul(OPTIONS, classes[:-1])
     old.load_state_dict({key: value for key, value in model.state_dict().items() if key in old.state_dict()})
     plain = PlainSSUL(model, old)
@@ -65,7 +65,7 @@ def test_the_reference_and_the_fast_formulation_give_the_same_update(classes):
 
 def test_the_measured_loss_is_that_of_training():
     batch = random_batch(OPTIONS)
-    model = started_ssul(OPTIONS, (6, 1), 3, batch)
+    model = start_ssul(OPTIONS, (6, 1), 3, batch)
     labels = batch.labels.masked_fill(batch.new, 7)
     torch.testing.assert_close(fast_loss(model, batch), model.loss(batch.inputs, samples_of(labels))['loss_bce'])
 
@@ -83,7 +83,7 @@ def test_the_reference_of_the_authors_classifier_learns_what_ours_learns():
 @pytest.mark.parametrize('survivors', [0, 3, 15])
 def test_the_stated_number_of_old_classes_survives(survivors):
     batch = random_batch(OPTIONS)
-    assert count_survivors(started_ssul(OPTIONS, (10, 5, 1), survivors, batch), batch) == [survivors] * TINY.batch
+    assert count_survivors(start_ssul(OPTIONS, (10, 5, 1), survivors, batch), batch) == [survivors] * TINY.batch
 
 
 def test_a_batch_shows_every_kind_of_label():
@@ -103,7 +103,7 @@ def test_visits_by_hand():
 
 def test_variants_take_turns():
     order = []
-    times = interleaved({'a': lambda: order.append('a'), 'b': lambda: order.append('b')},
+    times = time_in_turns({'a': lambda: order.append('a'), 'b': lambda: order.append('b')},
                         Options(ROOT, TINY.__class__(**{**vars(TINY), 'repetitions': 3}), 'cpu'), 'turns')
     assert order == ['a', 'b'] + ['a', 'b'] * 3
     assert all(t['min'] <= t['median'] <= t['max'] for t in times.values())
@@ -123,7 +123,7 @@ def test_peak_memory_is_that_of_the_run():
 def test_generated_masks_and_the_simulated_index(tmp_path):
     mask = read_mask(write_masks(tmp_path, 2)[1])
     assert mask.shape == (375, 500) and mask.max() == 255 and 1 <= len(np.unique(mask[(mask > 0) & (mask < 255)])) <= 2
-    index = simulated_index(100)
+    index = simulate_index(100)
     assert len(index) == 100 and index.num_values == 1001 and 1 <= len(index.values(7)) <= 4
     assert isinstance(index, ClassIndex)
 

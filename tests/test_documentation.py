@@ -17,8 +17,8 @@ README = (ROOT / 'README.md').read_text()
 CODE = re.compile(r'`([^`\n]+)`')
 TESTS = {node.name for path in ROOT.glob('tests/test_*.py') for node in ast.parse(path.read_text()).body
          if isinstance(node, ast.FunctionDef)}
-COMMANDS = [line for text in [README, *(path.read_text() for path in ROOT.glob('docs/*.md'))]
-            for line in re.findall(r'python (tools/[^#`\n]+)', text)]
+TEXT = '\n'.join([README, *(path.read_text() for path in ROOT.glob('docs/*.md'))])
+COMMANDS = re.findall(r'python (tools/[^#`\n]+)', TEXT)
 OPTIONS = [option for row in re.findall(r'^\| .* \| (`.*=.*) \|$', README, re.M) for code in CODE.findall(row)
            for option in shlex.split(code) if '=' in option]
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from tiny import samples_of, tiny_model
 
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.methods.ewc import normalise, updated_fisher
+from ssul_mmseg.methods.ewc import normalise, update_fisher
 from ssul_mmseg.models.segmentors import OldTask
 from ssul_mmseg.scenario import IGNORE
 
@@ -22,9 +22,9 @@ def second_task(state, weight=500.):
 
 
 def test_fisher_is_a_running_average_that_starts_at_one():
-    first = updated_fisher(None, torch.tensor([1., -2., 0.]))
+    first = update_fisher(None, torch.tensor([1., -2., 0.]))
     torch.testing.assert_close(first, torch.tensor([1., 3.7, .1]))
-    torch.testing.assert_close(updated_fisher(first, torch.tensor([0., 1., 3.])), FISHER)
+    torch.testing.assert_close(update_fisher(first, torch.tensor([0., 1., 3.])), FISHER)
 
 
 def test_fisher_is_brought_to_one_tensor_by_tensor():

@@ -97,9 +97,15 @@ def damaged(content):
 
 def places(document, path=()):
     """All places in a JSON document, itself included."""
-    children = document.items() if isinstance(document, dict) else enumerate(document) if isinstance(
-        document, list) else ()
-    return [path, *(place for key, child in children for place in places(child, (*path, key)))]
+    children = ()
+    if isinstance(document, dict):
+        children = document.items()
+    elif isinstance(document, list):
+        children = enumerate(document)
+    found = [path]
+    for key, child in children:
+        found += places(child, (*path, key))
+    return found
 
 
 def changed(document, values=LIKELY):
@@ -211,10 +217,10 @@ def test_label_maps(folder, data, base, kind, chance, saliency, setting, colours
     results = dict(seg_map_path=str(folder / 'mask.png'), saliency_path=str(folder / 'salient.png'), seg_fields=[],
                    label_table=label_table(data_set(num_classes, kind), scenario), labelled=labelled)
     found = right_or_refused(lambda: LabelAugmentation(saliency)(LoadLabels()(results))['gt_seg_map'], 'mask.png')
-    expected = [[augmented(value, bool(s), kind, order, labelled, saliency) for value, s in zip(*rows, strict=True)]
-                for rows in zip(mask.tolist(), salient.tolist(), strict=True)]
-    assert (found is None) == any(None in row for row in expected)
-    assert found is None or found.tolist() == expected
+    pixels = zip(mask.flatten().tolist(), salient.flatten().tolist(), strict=True)
+    expected = [augmented(value, bool(s), kind, order, labelled, saliency) for value, s in pixels]
+    assert (found is None) == (None in expected)
+    assert found is None or (found.shape == mask.shape and found.flatten().tolist() == expected)
 
 
 def stored(pixels, form='PNG'):
@@ -236,7 +242,9 @@ def files(pixels, form='PNG'):
     """Files that should hold ``pixels``, some damaged or of another kind, with the values that can be read in them."""
     content = stored(pixels, form)
     own = st.just(content) | damaged(content) | st.binary(max_size=50)
-    foreign = st.sampled_from([(stored(other, 'TIFF' if other.itemsize > 2 else 'PNG'), other) for other in FOREIGN])
+    # PNG holds at most 16 bits.
+    forms = {1: 'PNG', 2: 'PNG', 4: 'TIFF'}
+    foreign = st.sampled_from([(stored(other, forms[other.itemsize]), other) for other in FOREIGN])
     return own.map(lambda file: (file, pixels)) | foreign
 
 

@@ -6,7 +6,7 @@ import torch
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.solver.cells import Cells
 from ssul_mmseg.solver.newton import solve
-from ssul_mmseg.solver.replay import class_moments, drawn_cells, half_and_half
+from ssul_mmseg.solver.replay import class_moments, draw_cells, half_and_half
 
 
 def gaussian_task(means, count, seed, channels):
@@ -38,7 +38,7 @@ def test_draws_have_the_mean_covariance_and_count_of_their_class():
     features = torch.randn(500, 4, generator=generator) @ torch.randn(4, 4, generator=generator) + 3
     weights = torch.rand(500, generator=generator)
     moments = class_moments([Cells(features, torch.ones(500, 1), weights)], 1, 4)
-    drawn = drawn_cells({7: moments[0]}, [7, 9], 64, seed=3)
+    drawn = draw_cells({7: moments[0]}, [7, 9], 64, seed=3)
     again = class_moments([Cells(drawn.features, torch.ones(64, 1), drawn.weights)], 1, 4)
     torch.testing.assert_close(again, moments, rtol=1e-5, atol=1e-2)
     assert bool((drawn.targets == torch.tensor([1., 0.])).all())
@@ -46,17 +46,17 @@ def test_draws_have_the_mean_covariance_and_count_of_their_class():
 
 def test_draws_follow_from_seed_and_label():
     moments = class_moments([gaussian_task(torch.eye(3), 50, 0, (0, 1, 2))], 3, 3)
-    both = drawn_cells({1: moments[1], 2: moments[2]}, [5], 40, seed=1)
-    alone = drawn_cells({2: moments[2]}, [5], 20, seed=1)
+    both = draw_cells({1: moments[1], 2: moments[2]}, [5], 40, seed=1)
+    alone = draw_cells({2: moments[2]}, [5], 20, seed=1)
     assert torch.equal(both.features[20:], alone.features)
-    assert not torch.equal(drawn_cells({2: moments[2]}, [5], 20, seed=2).features, alone.features)
-    same = drawn_cells({1: moments[2], 2: moments[2]}, [5], 40, seed=1).features
+    assert not torch.equal(draw_cells({2: moments[2]}, [5], 20, seed=2).features, alone.features)
+    same = draw_cells({1: moments[2], 2: moments[2]}, [5], 40, seed=1).features
     assert not torch.equal(same[:20], same[20:])
 
 
 def test_a_thousand_old_classes_take_no_more_draws_than_ten():
     moment = class_moments([gaussian_task(torch.eye(3), 50, 0, (0, 0, 0))], 1, 3)[0]
-    few, many = (drawn_cells(dict.fromkeys(range(number), moment), [0], 4000, seed=0) for number in (10, 1000))
+    few, many = (draw_cells(dict.fromkeys(range(number), moment), [0], 4000, seed=0) for number in (10, 1000))
     assert len(few.weights) == len(many.weights) == 4000
     assert many.weights.sum().item() == pytest.approx(1000 * 150)
     torch.testing.assert_close(many.features.mean(0), (moment[:-1, -1] / 150).float(), rtol=0, atol=0.06)
@@ -64,7 +64,7 @@ def test_a_thousand_old_classes_take_no_more_draws_than_ten():
 
 def test_draws_are_shared_out_like_the_roots_of_counts():
     moments = class_moments([gaussian_task(torch.eye(3), 50, 0, (0, 0, 0))], 1, 3)[0]
-    drawn = drawn_cells({1: moments, 2: moments * 9, 3: moments * 0}, [2], 400, seed=0)
+    drawn = draw_cells({1: moments, 2: moments * 9, 3: moments * 0}, [2], 400, seed=0)
     assert drawn.targets.sum() == 300 and len(drawn.weights) == 400
     assert drawn.weights[:100].sum().item() == pytest.approx(150)
     assert drawn.weights[100:].sum().item() == pytest.approx(1350)
@@ -73,7 +73,7 @@ def test_draws_are_shared_out_like_the_roots_of_counts():
 def test_a_constant_feature_and_an_absent_class_do_no_harm():
     cells = Cells(torch.tensor([[1., 2.], [1., 4.]]), torch.tensor([[1., 0.], [1., 0.]]), torch.ones(2))
     moments = class_moments([cells], 2, 2)
-    drawn = drawn_cells(dict(enumerate(moments)), [1], 8, seed=0)
+    drawn = draw_cells(dict(enumerate(moments)), [1], 8, seed=0)
     assert len(drawn.weights) == 8
     torch.testing.assert_close(drawn.features[:, 0], torch.ones(8), rtol=0, atol=1e-5)
 
@@ -84,7 +84,7 @@ def test_a_new_class_learned_alone_does_not_fire_on_an_old_look_alike():
     first = gaussian_task([background, old], 400, 0, (0, 1))
     task = gaussian_task([background, new], 400, 1, (0, 1))
     moments = class_moments([first], 2, 3)
-    drawn = drawn_cells({0: moments[0], 1: moments[1]}, [0, 2], 128, seed=0)
+    drawn = draw_cells({0: moments[0], 1: moments[1]}, [0, 2], 128, seed=0)
     fires = {}
     for name, blocks in (('without', [task]), ('with', [task, drawn]), ('with all cells', [task, Cells(
             first.features, first.targets * torch.tensor([1., 0.]), first.weights)])):

@@ -6,7 +6,7 @@ import torch
 
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.solver.cells import Cells
-from ssul_mmseg.solver.ridge import FeatureMap, classifier, folded, learn, merged, sums, with_exemplars
+from ssul_mmseg.solver.ridge import FeatureMap, classifier, fold, learn, merge_states, sums, with_exemplars
 
 
 def learned(state, blocks, features, names, power=0.4):
@@ -131,7 +131,7 @@ def test_statistics_are_weighted():
 def test_sums_of_raw_features_become_those_of_standardised_ones():
     cells, raw = tasks()[0], FeatureMap(BASE)
     expected = sums([cells], mapped(BASE), 3)
-    found = sums([cells], raw, 3).mapped(mapped(BASE).from_raw())
+    found = sums([cells], raw, 3).map(mapped(BASE).from_raw())
     for kind in ('grams', 'moments', 'counts'):
         torch.testing.assert_close(getattr(found, kind), getattr(expected, kind), rtol=0, atol=1e-9)
 
@@ -139,7 +139,7 @@ def test_sums_of_raw_features_become_those_of_standardised_ones():
 def test_folded_filters_see_the_features_as_they_are():
     cells, features = tasks()[0], mapped(BASE)
     filters = torch.randn(5, features.size, dtype=torch.double)
-    scores = FeatureMap(BASE)(cells.features) @ folded(filters, features).T
+    scores = FeatureMap(BASE)(cells.features) @ fold(filters, features).T
     torch.testing.assert_close(scores, features(cells.features) @ filters.T, rtol=0, atol=1e-9)
 
 
@@ -202,7 +202,7 @@ def test_weighting_learns_a_class_that_background_outnumbers():
 def test_merging_adds_background_and_appends_classes():
     first, second = (dict(foreground=torch.eye(2) * i, background=torch.eye(2), moments=torch.full((2, 2), float(i)),
                           counts=torch.tensor([10. * i, i])) for i in (1, 2))
-    state = merged(first, second)
+    state = merge_states(first, second)
     assert state['counts'].tolist() == [30, 1, 2] and state['moments'].tolist() == [[3, 3], [1, 1], [2, 2]]
     assert state['foreground'].tolist() == [[3, 0], [0, 3]]
 

@@ -149,9 +149,13 @@ class WatchLayout(Hook):
     def before_train(self, runner):
         backbone = runner.model.backbone
         layers = [layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)]
-        backbone.register_forward_pre_hook(lambda module, inputs: WatchLayout.seen.add((runner.task, *(
-            tensor.is_contiguous(memory_format=torch.channels_last)
-            for tensor in (*inputs, *(layer.weight for layer in layers))))))
+
+        def note(module, inputs):
+            tensors = [*inputs, *(layer.weight for layer in layers)]
+            layouts = [tensor.is_contiguous(memory_format=torch.channels_last) for tensor in tensors]
+            WatchLayout.seen.add((runner.task, *layouts))
+
+        backbone.register_forward_pre_hook(note)
 
 
 def test_channels_last_reaches_the_convolutions_of_every_task_of_a_run(tmp_path):

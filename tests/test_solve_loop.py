@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 import torch.nn.functional as F
-from solved import config, killed, learned, run_tool, samples, shares, tool, trunk
+from solved import change_weights, config, killed, learned, run_tool, samples, shares, tool, trunk
 from tiny import voc_tree
 
 from ssul_mmseg.engine.scenario_loop import run_scenario
@@ -13,7 +13,6 @@ from ssul_mmseg.errors import InputError
 from ssul_mmseg.methods import ssul
 from ssul_mmseg.models.segmentors import IncrementalSegmentor
 from ssul_mmseg.scenario import UNKNOWN
-from ssul_mmseg.work_dir.weights import read_weights, save_weights
 
 PREFIX = 'decode_head.classifiers.'
 NEWTON = {'incremental.solver': dict(type='Newton', tolerance=1e-9)}
@@ -41,8 +40,9 @@ def solved(tree, base, work_dir, tasks=(1, 2), **options):
 
 def filters(state, names):
     """Filters (K, d) and biases (K,) in double."""
-    return [torch.cat([state[f'{PREFIX}{name}.0.{kind}'].double().flatten(1 if kind == 'weight' else 0)
-                       for name in names]) for kind in ('weight', 'bias')]
+    weights = [state[f'{PREFIX}{name}.0.weight'].double().flatten(1) for name in names]
+    biases = [state[f'{PREFIX}{name}.0.bias'].double() for name in names]
+    return torch.cat(weights), torch.cat(biases)
 
 
 def plain_targets(features, labels, old, old_names, num_old):
@@ -197,18 +197,8 @@ def test_two_processes_equal_one(tree, base, tmp_path):
                 torch.testing.assert_close(b[key], value, rtol=1e-5, atol=1e-5, msg=lambda m, k=key: f'{k} {m}')
 
 
-def with_weights(base, work_dir, change):
-    """A copy of the base task with changed weights."""
-    shutil.copytree(base / 'task_0', work_dir / 'task_0')
-    path = work_dir / 'task_0/weights.pth'
-    kept = read_weights(path, 0)
-    change(kept.state_dict)
-    save_weights(path, kept.state_dict, kept.classes, kept.palette, 0, kept.origin, kept.method_state)
-    return work_dir
-
-
 def test_features_that_are_not_finite_are_one_sentence(tree, base, tmp_path):
-    broken = with_weights(base, tmp_path / 'base', lambda state: state['backbone.conv1.weight'].fill_(float('nan')))
+    broken = change_weights(base, tmp_path / 'base', lambda state: state['backbone.conv1.weight'].fill_(float('nan')))
     with pytest.raises(InputError, match='NaN or infinite'):
         solved(tree, broken, tmp_path / 'a')
     assert not (tmp_path / 'a/task_1/weights.pth').exists()
@@ -221,7 +211,7 @@ def constant(state):
 
 
 def test_a_constant_feature_does_no_harm(tree, base, tmp_path):
-    cfg = solved(tree, with_weights(base, tmp_path / 'base', constant), tmp_path / 'a', tasks=(1, ))
+    cfg = solved(tree, change_weights(base, tmp_path / 'base', constant), tmp_path / 'a', tasks=(1, ))
     x, shown, valid = plain_cells(cfg, tmp_path / 'base', 1)
     assert bool((x[:, 0] == 2).all())
     weight, bias = filters(learned(tmp_path / 'a', 1)[0], ['background', 'task_1', 'unknown'])

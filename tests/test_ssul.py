@@ -142,8 +142,10 @@ def test_six_updates_of_conv_classifiers_equal_plain_sgd_with_every_batch_norm_s
     learning = [name for name, p in model.named_parameters() if p.requires_grad]
     # Of each of three classifiers a 3x3 convolution and 1x1 filters with their bias.
     assert len(learning) == 9 and not any('.bn.' in name for name in learning)
-    optimizers = [torch.optim.SGD([dict(network.named_parameters())[name] for name in learning], lr=.1, momentum=.9)
-                  for network in (model, plain)]
+    optimizers = []
+    for network in (model, plain):
+        parameters = dict(network.named_parameters())
+        optimizers.append(torch.optim.SGD([parameters[name] for name in learning], lr=.1, momentum=.9))
     before = copy.deepcopy(model.state_dict())
     for step in range(6):
         inputs, labels = batch(3, 1, seed=step)

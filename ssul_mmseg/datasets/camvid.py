@@ -30,4 +30,5 @@ class CamVidThingsDataset(BaseSegDataset):
     @classmethod
     def get_label_map(cls, new_classes: Sequence[str] | None = None) -> dict[int, int]:
         """Map the masks' 11 values to background (0) and the objects (1..6)."""
-        return {value: THINGS.index(name) + 1 if name in THINGS else 0 for value, name in enumerate(CLASSES)}
+        objects = {name: label for label, name in enumerate(THINGS, start=1)}
+        return {value: objects.get(name, 0) for value, name in enumerate(CLASSES)}

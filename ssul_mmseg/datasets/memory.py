@@ -82,8 +82,12 @@ class ExemplarMemory:
                 holders.setdefault(image, []).append(label)
         known = {exemplar.image: exemplar.labels for exemplar in self.exemplars}
         labels = {image: tuple(sorted({*known.get(image, ()), *found})) for image, found in holders.items()}
-        old = [replace(exemplar, task=task, labels=labels[exemplar.image]) if exemplar.image in labels else exemplar
-               for exemplar in self.shrink(self.size).exemplars]
+        # An exemplar that this task's images hold again is labelled anew.
+        old = []
+        for exemplar in self.shrink(self.size).exemplars:
+            if exemplar.image in labels:
+                exemplar = replace(exemplar, task=task, labels=labels[exemplar.image])
+            old.append(exemplar)
         fresh: dict[int, list[Exemplar]] = {}
         for label, ids in images.items():
             fresh[label] = [Exemplar(image, label, task, labels[image]) for image in sorted(ids)]

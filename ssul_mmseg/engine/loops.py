@@ -204,7 +204,7 @@ class TaskTestLoop(TestLoop):
         data = load(self.dataloader, missing) if missing else iter(())
         for idx, (keys, known) in enumerate(zip(batches, cached, strict=True)):
             runner.call_hook('before_test_iter', batch_idx=idx, data_batch=None)
-            outputs = self._predict_cached(cache, keys) if known else self._predict_fresh(cache, keys, next(data))
+            outputs = self._predict_from_cache(cache, keys) if known else self._predict_fresh(cache, keys, next(data))
             self.evaluator.process(data_samples=outputs, data_batch=None)
             runner.call_hook('after_test_iter', batch_idx=idx, data_batch=None, outputs=outputs)
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
@@ -226,7 +226,7 @@ class TaskTestLoop(TestLoop):
                 outputs += model.predict_by_feat(kept.unsqueeze(0), size, [sample])
         return outputs
 
-    def _predict_cached(self, cache: FeatureCache, keys: Sequence[int]) -> list[SegDataSample]:
+    def _predict_from_cache(self, cache: FeatureCache, keys: Sequence[int]) -> list[SegDataSample]:
         """Predict cached images; they may differ in size."""
         model = unwrap(self.runner.model)
         return [predict_entry(model, cache[key]) for key in keys]

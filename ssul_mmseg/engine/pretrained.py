@@ -51,10 +51,10 @@ def init_weights(model: nn.Module, initialise: Callable[[], None], trusted: bool
     """
     places = [_Place(f'model.{name}'.rstrip('.'), module, module.init_cfg) for name, module in model.named_modules()
               if any(map(_is_pretrained, _parts_of(getattr(module, 'init_cfg', None))))]
-    with contextlib.nullcontext() if trusted else forbid_unpickling(), contextlib.ExitStack() as given:
+    with contextlib.nullcontext() if trusted else forbid_unpickling(), contextlib.ExitStack() as offers:
         for place in places:
             place.read(trusted)
-            given.enter_context(place.given())
+            offers.enter_context(place.offer())
         try:
             initialise()
         except InputError:
@@ -136,7 +136,7 @@ class _Place:
         self.example = next(iter(tensors))
 
     @contextlib.contextmanager
-    def given(self) -> Iterator[None]:
+    def offer(self) -> Iterator[None]:
         """Let the module find the renamed weights where its ``init_cfg`` names the file."""
         address = f'{SCHEME}{self.where}'
         parts = [dict(type='Pretrained', checkpoint=address) if _is_pretrained(part) else part

@@ -1,6 +1,7 @@
 """Make the config of one task from a scenario's: the only code that edits a config; it reads no data and no result."""
 import copy
 import inspect
+from itertools import product
 from typing import Any
 
 import torch
@@ -108,7 +109,8 @@ def _set_tta(cfg: Config) -> None:
     dataset = cfg.test_dataloader.dataset
     if not cfg.get('tta_pipeline'):
         *load, pack = dataset.pipeline
-        views = [dict(type='ScaleAndFlip', scale=scale, flip=flip) for scale in TTA_SCALES for flip in (False, True)]
+        choices = product(TTA_SCALES, (False, True))
+        views = [dict(type='ScaleAndFlip', scale=scale, flip=flip) for scale, flip in choices]
         cfg.tta_pipeline = [*load, dict(type='TestTimeAug', transforms=[views, [pack]])]
     dataset.pipeline = cfg.tta_pipeline
     cfg.feature_cache = None  # features are those of one view

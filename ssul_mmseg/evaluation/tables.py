@@ -36,13 +36,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], text: Collection
     lines = [list(map(_escape, row)) for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
 
+    signs = ['<' if i in text else '>' for i in range(len(widths))]
+
     def line(cells: Sequence[str]) -> str:
-        padded = [cell.ljust(width) if i in text else cell.rjust(width)
-                  for i, (cell, width) in enumerate(zip(cells, widths, strict=True))]
+        padded = [f'{cell:{sign}{width}}' for cell, sign, width in zip(cells, signs, widths, strict=True)]
         return f'| {" | ".join(padded)} |'
 
     # A colon at a rule's end aligns the column right.
-    rules = ['-' * (width + 2) if i in text else '-' * (width + 1) + ':' for i, width in enumerate(widths)]
+    ends = {'<': '-', '>': ':'}
+    rules = ['-' * (width + 1) + ends[sign] for sign, width in zip(signs, widths, strict=True)]
     rule = f'|{"|".join(rules)}|'
     return '\n'.join([line(lines[0]), rule, *map(line, lines[1:])])
 
@@ -150,7 +152,8 @@ def comparison_table(rows: Sequence[dict], unit: str = 'seeds') -> str:
     header = ('method', *COLUMNS, unit, *(f'{column} (paper)' for column in COLUMNS if has_paper))
     body = []
     for row in rows:
-        paper = [number(value) for value in row.get('paper') or [None] * 3] if has_paper else []
+        published = row.get('paper') or [None] * len(COLUMNS)
+        paper = [number(value) for value in published if has_paper]
         spreads = []
         for column in COLUMNS:
             spreads.append(spread([run[column] for run in row['runs']]))

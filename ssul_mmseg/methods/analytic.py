@@ -14,7 +14,7 @@ from ..models.losses import IGNORED
 from ..models.one_pass import evaluating
 from ..models.segmentors import Batch, IncrementalSegmentor, OldTask
 from ..scenario import UNKNOWN
-from ..solver.ridge import FeatureMap, classifier, folded, learn, sums, with_exemplars
+from ..solver.ridge import FeatureMap, classifier, fold, learn, sums, with_exemplars
 from ..solver.task_cells import TaskImages
 
 PREFIX = 'decode_head.classifiers.'
@@ -94,7 +94,7 @@ class Analytic(IncrementalSegmentor):
         result = {key: value for key, value in weights.items() if not key.startswith(PREFIX)}
         for kind in ('weight', 'bias'):
             result[f'{PREFIX}{BASE}.0.{kind}'] = torch.cat([weights[f'{PREFIX}{name}.0.{kind}'] for name in names])
-        parts = self._solved(self._state, result[f'{PREFIX}{BASE}.0.weight'], result[f'{PREFIX}{BASE}.0.bias'])
+        parts = self._solve_columns(self._state, result[f'{PREFIX}{BASE}.0.weight'], result[f'{PREFIX}{BASE}.0.bias'])
         for name, part in zip(['background', *self.decode_head.old_names], parts.split([1, len(parts) - 1]),
                               strict=True):
             result[f'{PREFIX}{name}.0.weight'] = part[:, :-1, None, None].float()
@@ -112,10 +112,10 @@ class Analytic(IncrementalSegmentor):
         base = torch.cat([weight.flatten(1), bias.unsqueeze(1)], dim=1).detach()
         return FeatureMap(base, self._state['mean'].to(base.device), self._state['deviation'].to(base.device))
 
-    def _solved(self, state: Mapping[str, Tensor], weight: Tensor, bias: Tensor) -> Tensor:
+    def _solve_columns(self, state: Mapping[str, Tensor], weight: Tensor, bias: Tensor) -> Tensor:
         """Filters float64 (1 + classes, d + n + 1) of a state for the features and the base's opinion, as they are."""
         sums_of = {key: state[key].to(weight.device) for key in ('foreground', 'background', 'moments', 'counts')}
-        return folded(classifier(sums_of, self.gamma, self.power), self._map(weight, bias))
+        return fold(classifier(sums_of, self.gamma, self.power), self._map(weight, bias))
 
     @torch.no_grad()
     def solve(self, images: TaskImages, solver: None) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class Analytic(IncrementalSegmentor):
         if images.loader.dataset.num_exemplars:
             replayed = sums(images.cells(head.names, self.views, exemplars=True), features, head.out_channels)
             state = with_exemplars(state, replayed, self.power)
-        filters = self._solved(state, base.weight, head.biases(BASE))
+        filters = self._solve_columns(state, base.weight, head.biases(BASE))
         for name in head.names:
             rows = filters[head.channels_of([name])]
             head.filters(name).weight.copy_(rows[:, :-1, None, None])
@@ -144,14 +144,14 @@ class Analytic(IncrementalSegmentor):
         if self.task == 0:
             head = self.decode_head
             names = [name for name in ('background', 'task_0', 'unknown') if name in head.names]
-            weight, bias = (torch.cat([getattr(head.filters(name), kind) for name in names]).detach()
-                            for kind in ('weight', 'bias'))
+            weight = torch.cat([head.filters(name).weight for name in names]).detach()
+            bias = torch.cat([head.biases(name) for name in names]).detach()
             raw = FeatureMap(torch.cat([weight.flatten(1), bias.unsqueeze(1)], dim=1))
             columns = ['background', head.new_name]
             with evaluating(self):
                 task = sums(TaskImages(self, loader).cells(columns, self.views), raw, 1 + head.num_seen)
             self._state['mean'], self._state['deviation'] = task.statistics(head.channels)
-            task = task.mapped(self._map(weight, bias).from_raw())
+            task = task.map(self._map(weight, bias).from_raw())
             classes = loader.dataset.metainfo['classes'][:1 + head.num_seen]
             self._state.update(learn({}, task, classes, self.power))
         return {key: value.cpu() for key, value in self._state.items()}

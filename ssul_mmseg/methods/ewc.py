@@ -86,7 +86,7 @@ class EWC(IncrementalSegmentor):
         for name, parameter in self.named_parameters():
             if parameter.grad is None:
                 continue
-            self.fisher[name] = updated_fisher(self.fisher.get(name), parameter.grad)
+            self.fisher[name] = update_fisher(self.fisher.get(name), parameter.grad)
             if name in self.held:
                 fisher, old = self.held[name]
                 parameter.grad += 2 * self.penalty_weight * fisher * (parameter - old)
@@ -101,7 +101,7 @@ class EWC(IncrementalSegmentor):
         self.fisher = {name: fisher.to(device) for name, fisher in state.items()}
 
 
-def updated_fisher(fisher: Tensor | None, gradient: Tensor) -> Tensor:
+def update_fisher(fisher: Tensor | None, gradient: Tensor) -> Tensor:
     """The running average after one more gradient of its shape; None stands for its start, 1."""
     return DECAY * gradient.square() + (1 - DECAY) * (1. if fisher is None else fisher)
 

@@ -115,9 +115,9 @@ class PLOP(IncrementalSegmentor):
         with watch_stages(self.old_model.network.backbone, local_pod) as stages:
             _, features = self.old_model.outputs(batch)
         logits = self.old_model.logits(batch, features)
-        return {**self._pooled(stages, features, logits), 'old logits': logits}
+        return {**self._pool(stages, features, logits), 'old logits': logits}
 
-    def _pooled(self, stages: dict[str, Tensor], features: Tensor, logits: Tensor) -> dict[str, Tensor]:
+    def _pool(self, stages: dict[str, Tensor], features: Tensor, logits: Tensor) -> dict[str, Tensor]:
         """Embeddings of all layers by name."""
         folded = fold_new_channels(logits, 1 + self.decode_head.num_old)
         return {**stages, 'features': local_pod(features), 'logits': local_pod(folded)}
@@ -137,11 +137,11 @@ class PLOP(IncrementalSegmentor):
         ce = pixel_ce(self.at_label_size(logits, batch), batch.targets).mean((1, 2))
         if not batch.old:
             return {'loss_ce': ce.mean(), **self.auxiliary_losses(batch)}
-        pooled, self._stages = self._pooled(self._stages, batch.features, logits), {}
+        pooled, self._stages = self._pool(self._stages, batch.features, logits), {}
         head = self.decode_head
         scale = math.sqrt((1 + head.num_seen) / (head.num_seen - head.num_old)) / len(pooled)
-        distances = [(self.logits_weight if name == 'logits' else self.pod_weight)
-                     * pod_distance(vectors, batch.old[name]) for name, vectors in pooled.items()]
+        weights = dict.fromkeys(pooled, self.pod_weight) | {'logits': self.logits_weight}
+        distances = [weights[name] * pod_distance(vectors, batch.old[name]) for name, vectors in pooled.items()]
         kept = kept_share(batch.labels == BACKGROUND, batch.targets)
         return {'loss_ce': (kept * ce).mean(), 'loss_pod': scale * torch.stack(distances).sum(),
                 **self.auxiliary_losses(batch)}

@@ -19,7 +19,7 @@ from ..scenario import BACKGROUND, UNKNOWN
 from ..solver.cells import Columns, Joined, pixels
 from ..solver.newton import Newton
 from ..solver.newton import solve as solve_newton
-from ..solver.replay import class_moments, drawn_cells, half_and_half
+from ..solver.replay import class_moments, draw_cells, half_and_half
 from ..solver.task_cells import TaskImages
 
 NEVER = -20.0
@@ -154,7 +154,7 @@ class SSUL(IncrementalSegmentor):
         channels = head.channels_of(names)
         if self.draws and self._moments is not None:
             seed = images.loader.batch_sampler.seed * 1009 + self.task
-            drawn = drawn_cells(dict(enumerate(self._moments)), channels, self.draws, seed)
+            drawn = draw_cells(dict(enumerate(self._moments)), channels, self.draws, seed)
             # All processes draw the same, which counts once.
             blocks = Joined((blocks, 1.0), ([drawn] if is_main_process() else [], 1.0))
         weight = torch.cat([head.filters(name).weight.flatten(1) for name in names])
@@ -163,10 +163,10 @@ class SSUL(IncrementalSegmentor):
         shown = [*pixels(blocks, len(channels))]
         learning = [place for place, channel in enumerate(channels)
                     if shown[place] > 0 or BACKGROUND < channel <= head.num_seen]
-        classes = images.loader.dataset.metainfo['classes']
+        names_of = [*images.loader.dataset.metainfo['classes'][:1 + head.num_seen], 'unknown']
         found = solve_newton(
             Columns(blocks, learning), weight[learning], bias[learning],
-            [classes[channels[place]] if channels[place] <= head.num_seen else 'unknown' for place in learning],
+            [names_of[channels[place]] for place in learning],
             solver.decay, solver.tolerance, solver.max_iterations)
         if not found.converged:
             print_log(f'the solver stopped after {solver.max_iterations} steps at a gradient norm of '

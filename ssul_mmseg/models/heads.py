@@ -1,6 +1,6 @@
 """Heads of a network that learns classes task by task: any of mmseg's, with classifiers per task beside it."""
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, cast
 
 import torch
@@ -141,12 +141,14 @@ class IncrementalHead(BaseDecodeHead):
 
     def channels_of(self, names: Sequence[str]) -> list[int]:
         """Logit channels of the named classifiers, ascending."""
-        return [channel for name in self.names if name in names for channel in self._channels[name]]
+        shown = [self._channels[name] for name in self.names if name in names]
+        return list(chain.from_iterable(shown))
 
     def trunk_modules(self) -> list[nn.Module]:
         """The head's own layers: all that lies between the backbone's maps and the classifiers."""
         beside = (self.classifiers, self.dropout, self.loss_decode)
-        return [module for module in self.children() if not any(module is other for other in beside)]
+        outside = {id(module) for module in beside}
+        return [module for module in self.children() if id(module) not in outside]
 
     def classifier_norms(self) -> list[nn.Module]:
         """BatchNorm layers of the classifiers; linear ones have none."""

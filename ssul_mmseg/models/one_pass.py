@@ -1,6 +1,7 @@
 """One pass of a network over a task's images, outside training: each image once per view, in groups of one size."""
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import product
 
 import torch
 from torch.utils.data import DataLoader
@@ -26,7 +27,7 @@ def own_groups(loader: TaskLoader, positions: Iterable[int], views: int = 1) -> 
     """
     sampler = loader.batch_sampler
     own = [position for position in positions if position % sampler.world == sampler.rank]
-    keys = [(position, view) for view in range(views) for position in own]
+    keys = [(position, view) for view, position in product(range(views), own)]
     return [keys[start:start + sampler.local_size] for start in range(0, len(keys), sampler.local_size)]
 
 

@@ -1,5 +1,6 @@
 """What all methods share: a segmentor that starts from the old task, freezes parts of itself, and predicts labels."""
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -248,7 +249,8 @@ class IncrementalSegmentor(EncoderDecoder):
     @property
     def frozen_prefix(self) -> str | None:
         """How far up the network is frozen: 'trunk', 'backbone' or None."""
-        frozen = {id(part) for module in self.frozen_modules() for part in module.modules()}
+        parts = chain.from_iterable(module.modules() for module in self.frozen_modules())
+        frozen = {id(part) for part in parts}
         if all(id(module) in frozen for module in self.trunk_modules()):
             return 'trunk'
         return 'backbone' if id(self.backbone) in frozen else None

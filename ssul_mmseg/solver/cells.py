@@ -41,10 +41,10 @@ class Joined:
         self.parts = parts
 
     def __iter__(self) -> Iterator[Cells]:
-        return chain.from_iterable(map(_scaled, *zip(*self.parts, strict=True)))
+        return chain.from_iterable(map(_scale, *zip(*self.parts, strict=True)))
 
 
-def _scaled(blocks: Iterable[Cells], factor: float) -> Iterator[Cells]:
+def _scale(blocks: Iterable[Cells], factor: float) -> Iterator[Cells]:
     """Blocks of cells with their weights multiplied."""
     return (replace(cells, weights=cells.weights * factor) for cells in blocks)
 
@@ -69,7 +69,7 @@ def pixels(blocks: Iterable[Cells], columns: int) -> Tensor:
     counts = torch.zeros(columns, dtype=torch.double)
     for cells in blocks:
         counts += (cells.weights @ cells.targets).double().cpu()
-    return reduced(counts)[0]
+    return add_over_processes(counts)[0]
 
 
 def soft_targets(target: Tensor, num_channels: int, size: tuple[int, int],
@@ -96,11 +96,11 @@ def soft_targets(target: Tensor, num_channels: int, size: tuple[int, int],
     rows, columns = (upsampling_matrix(side, upsampled, align_corners, target.device)
                      for side, upsampled in zip(size, target.shape[1:], strict=True))
 
-    def gathered(mask: Tensor) -> Tensor:
+    def gather(mask: Tensor) -> Tensor:
         return rows.T @ mask.float() @ columns
 
-    valid = gathered(target != IGNORED)
-    shares = torch.stack([gathered(target == channel) for channel in range(num_channels)], dim=1)
+    valid = gather(target != IGNORED)
+    shares = torch.stack([gather(target == channel) for channel in range(num_channels)], dim=1)
     shares /= valid.clamp(min=torch.finfo(valid.dtype).tiny).unsqueeze(1)
     return shares.clamp_(0, 1), valid * (size[0] * size[1] / target[0].numel())
 
@@ -124,8 +124,9 @@ def in_chunks(blocks: Iterable[Cells]) -> Iterator[tuple[Tensor, Tensor, Tensor]
             yield inputs, targets, weights
 
 
-def reduced(*sums: Tensor) -> list[Tensor]:
+def add_over_processes(*sums: Tensor) -> list[Tensor]:
     """Float64 sums of this process, added up over all processes in one message."""
     flat = torch.cat([x.flatten() for x in sums])
     all_reduce(flat)
-    return [part.view_as(x) for part, x in zip(flat.split([x.numel() for x in sums]), sums, strict=True)]
+    parts = flat.split([x.numel() for x in sums])
+    return [part.view_as(x) for part, x in zip(parts, sums, strict=True)]

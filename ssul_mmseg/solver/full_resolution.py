@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..models.losses import IGNORED, upsampled_sigmoid_bce
-from .cells import reduced
+from .cells import add_over_processes
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def full_loss(batches: Iterable[Maps], filters: Tensor, decay: float,
         loss += value.detach().double() * cell
         gradient[:, :-1] += torch.einsum('bkhw,bdhw->kd', slope, features) * cell
         gradient[:, -1] += slope.sum(dim=(0, 2, 3)) * cell
-    loss, gradient = reduced(loss, gradient)
+    loss, gradient = add_over_processes(loss, gradient)
     gradient[:, :-1] += decay * filters[:, :-1]
     return loss + decay / 2 * filters[:, :-1].square().sum(), gradient
 
@@ -72,7 +72,7 @@ def solve_full(batches: Iterable[Maps], filters: Tensor, curvature: Tensor, deca
     factor = torch.linalg.cholesky(curvature)
     valid = sum(((batch.target != IGNORED).sum() * batch.features[0, 0].numel() / batch.target[0].numel()
                  for batch in batches), filters.new_zeros(()))
-    valid, = reduced(valid)
+    valid, = add_over_processes(valid)
     root = valid.sqrt()
     # filters = start + sqrt(valid) L^-T moved: of the mean loss, the Hessian over cells, L L^T / valid, becomes I.
     moved = torch.zeros_like(filters).requires_grad_()

@@ -9,7 +9,7 @@ from mmseg.registry import TASK_UTILS
 from torch import Tensor
 
 from ..errors import InputError
-from .cells import NOT_FINITE, Cells, in_chunks, reduced
+from .cells import NOT_FINITE, Cells, add_over_processes, in_chunks
 
 # Least curvature of a cell: far from the minimum a channel may be saturated everywhere, and its bias has no penalty.
 LEAST_CURVATURE = 1e-6
@@ -107,7 +107,7 @@ def solve(blocks: Iterable[Cells], weight: Tensor, bias: Tensor, names: Sequence
     if not decay > 0:
         raise InputError(f'the solver\'s decay is {decay!r}; it is a positive number, 1.0 by default')
     filters = torch.cat([weight, bias.unsqueeze(1)], dim=1).double()
-    scale = _checked_scale(blocks, filters, names)
+    scale = _check_scale(blocks, filters, names)
     loss, norm = filters.new_zeros(len(filters)), filters.new_full((len(filters), ), torch.inf)
     iterations = torch.zeros(len(filters), dtype=torch.long, device=filters.device)
     active = torch.arange(len(filters), device=filters.device)
@@ -155,7 +155,7 @@ def derivatives(blocks: Iterable[Cells], filters: Tensor, channels: Tensor,
         for channel in range(len(filters)):
             weighted = inputs * root[:, channel:channel + 1]
             hessian[channel] += weighted.T @ weighted
-    loss, gradient, hessian = reduced(loss, gradient, hessian)
+    loss, gradient, hessian = add_over_processes(loss, gradient, hessian)
     # One pixel that is not finite makes every sum so, in all processes at once.
     if not gradient.isfinite().all() or not hessian.isfinite().all():
         raise InputError(NOT_FINITE)
@@ -178,19 +178,19 @@ def _step_sizes(blocks: Iterable[Cells], filters: Tensor, step: Tensor, channels
         for place, size in enumerate(STEPS):
             moved = logits - size * change
             losses[place] += weights @ (F.softplus(moved) - target * moved)
-    losses, = reduced(losses)
+    losses, = add_over_processes(losses)
     losses += _penalty(filters - sizes.view(-1, 1, 1) * step, decay)
     return sizes[losses.argmin(dim=0)]
 
 
-def _checked_scale(blocks: Iterable[Cells], filters: Tensor, names: Sequence[str]) -> Tensor:
+def _check_scale(blocks: Iterable[Cells], filters: Tensor, names: Sequence[str]) -> Tensor:
     """Sum of w |(x, 1)| over all cells, after a look at what each channel has to learn from."""
     positive, total, scale = filters.new_zeros(len(filters)), filters.new_zeros(()), filters.new_zeros(())
     for inputs, targets, weights in in_chunks(blocks):
         positive += weights @ targets
         total += weights.sum()
         scale += weights @ inputs.norm(dim=1)
-    positive, total, scale = reduced(positive, total, scale)
+    positive, total, scale = add_over_processes(positive, total, scale)
     for name, share in zip(names, (positive / total).tolist(), strict=True):
         # Not "share == 0": without any cell the share is NaN.
         if not share > 0:

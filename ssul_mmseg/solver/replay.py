@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .cells import NOT_FINITE, Cells, Joined, in_chunks, reduced
+from .cells import NOT_FINITE, Cells, Joined, add_over_processes, in_chunks
 
 
 def class_moments(blocks: Iterable[Cells], num_channels: int, width: int) -> Tensor:
@@ -34,13 +34,13 @@ def class_moments(blocks: Iterable[Cells], num_channels: int, width: int) -> Ten
             shown = shares > 0
             weighted = inputs[shown] * shares[shown].sqrt().unsqueeze(1)
             moments[channel] += (weighted.T @ weighted).double()
-    moments, = reduced(moments)
+    moments, = add_over_processes(moments)
     if not moments.isfinite().all():
         raise InputError(NOT_FINITE)
     return moments
 
 
-def drawn_cells(moments: Mapping[int, Tensor], learning: Sequence[int], total: int, seed: int) -> Cells:
+def draw_cells(moments: Mapping[int, Tensor], learning: Sequence[int], total: int, seed: int) -> Cells:
     r"""Cells that stand for those of earlier tasks: draws from a Gaussian of each class's mean and covariance.
 
     The draws of a class weigh together as much as its cells did, :math:`n_c`: their part of the loss estimates
@@ -64,7 +64,7 @@ def drawn_cells(moments: Mapping[int, Tensor], learning: Sequence[int], total: i
     features, targets, weights = [], [], []
     for label, moment in present.items():
         count = max(1, round(total * roots[label] / sum(roots.values())))
-        features.append(_gaussian(moment, count, seed * 1_000_003 + label))
+        features.append(_draw_gaussian(moment, count, seed * 1_000_003 + label))
         targets.append(torch.tensor([[float(label == own) for own in learning]]).expand(count, -1))
         weights.append((moment[-1, -1] / count).float().expand(count))
     device = features[0].device
@@ -84,7 +84,7 @@ def half_and_half(current: Iterable[Cells], exemplars: Iterable[Cells]) -> Joine
     Raises:
         InputError: no pixel of any exemplar is valid.
     """
-    own, other = reduced(_weight(current), _weight(exemplars))
+    own, other = add_over_processes(_weight(current), _weight(exemplars))
     if not other > 0:
         raise InputError('the exemplars show no valid pixel; check the masks that the memory\'s manifest names')
     return Joined((current, 1.0), (exemplars, (own / other).item()))
@@ -95,7 +95,7 @@ def _weight(blocks: Iterable[Cells]) -> Tensor:
     return sum((cells.weights.sum(dtype=torch.double).cpu() for cells in blocks), torch.zeros((), dtype=torch.double))
 
 
-def _gaussian(moment: Tensor, count: int, seed: int) -> Tensor:
+def _draw_gaussian(moment: Tensor, count: int, seed: int) -> Tensor:
     """Draws float32 (count, d) from the Gaussian of a class's moments (d + 1, d + 1)."""
     mean = moment[:-1, -1] / moment[-1, -1]
     values, vectors = torch.linalg.eigh(moment[:-1, :-1] / moment[-1, -1] - mean.outer(mean))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .cells import NOT_FINITE, Cells, in_chunks, reduced
+from .cells import NOT_FINITE, Cells, add_over_processes, in_chunks
 
 # A feature that varies less than this share of the mean deviation is constant: dividing by it would raise rounding.
 CONSTANT = 1e-6
@@ -68,7 +68,7 @@ class Sums:
     moments: Tensor
     counts: Tensor
 
-    def mapped(self, matrix: Tensor) -> 'Sums':
+    def map(self, matrix: Tensor) -> 'Sums':
         r"""The sums of :math:`A \phi` for a matrix A, float64 (D', D)."""
         return Sums(matrix @ self.grams @ matrix.T, self.moments @ matrix.T, self.counts)
 
@@ -111,7 +111,7 @@ def sums(blocks: Iterable[Cells], features: FeatureMap, columns: int) -> Sums:
             shown = share > 0
             weighted = mapped[shown] * share[shown].sqrt().unsqueeze(1)
             gram += weighted.T @ weighted
-    grams, moments, counts = reduced(grams, moments, counts)
+    grams, moments, counts = add_over_processes(grams, moments, counts)
     # A cell that no column shows counts nowhere, but a NaN times 0 is a NaN.
     if not moments.isfinite().all():
         raise InputError(NOT_FINITE)
@@ -147,7 +147,7 @@ def learn(state: dict[str, Tensor], task: Sums, names: Sequence[str], power: flo
     own = dict(
         foreground=torch.einsum('k,kij->ij', task.counts[1:].pow(-power), task.grams[1:]),
         background=task.grams[0], moments=task.moments, counts=task.counts)
-    return merged(state, own) if state else own
+    return merge_states(state, own) if state else own
 
 
 def with_exemplars(state: dict[str, Tensor], exemplars: Sums, power: float = 0.4) -> dict[str, Tensor]:
@@ -170,7 +170,7 @@ def with_exemplars(state: dict[str, Tensor], exemplars: Sums, power: float = 0.4
         moments=state['moments'] + exemplars.moments, counts=counts)
 
 
-def merged(state: dict[str, Tensor], task: dict[str, Tensor]) -> dict[str, Tensor]:
+def merge_states(state: dict[str, Tensor], task: dict[str, Tensor]) -> dict[str, Tensor]:
     """State of one or more tasks and of one more: sums add up, background's included, classes follow each other."""
     result = {key: state[key] + task[key] for key in ('foreground', 'background')}
     for key in ('moments', 'counts'):
@@ -208,6 +208,6 @@ def classifier(state: dict[str, Tensor], gamma: float = 1.0, power: float = 0.4)
     return torch.linalg.solve(system, (weights.unsqueeze(1) * state['moments']).T).T
 
 
-def folded(filters: Tensor, features: FeatureMap) -> Tensor:
+def fold(filters: Tensor, features: FeatureMap) -> Tensor:
     r"""The filters (C, D) of :math:`\phi` as filters of :math:`(x, \mathrm{softmax}(F (x, 1)), 1)`: :math:`W A`."""
     return filters @ features.from_raw()

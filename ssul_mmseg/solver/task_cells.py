@@ -81,14 +81,14 @@ class TaskCells:
         known = [self._has(keys) for keys in self.groups]
         fresh = self._fresh([keys for keys, there in zip(self.groups, known, strict=True) if not there])
         for keys, there in zip(self.groups, known, strict=True):
-            features, shares, weights = self._cached(keys) if there else next(fresh)
+            features, shares, weights = self._read(keys) if there else next(fresh)
             yield cells_of(features, shares, weights * self.weight)
 
     def _has(self, keys: Sequence[Key]) -> bool:
         """Whether the cache has a group."""
         return self.cache is not None and all(key in self.cache for key in keys)
 
-    def _cached(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor, Tensor]:
+    def _read(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor, Tensor]:
         """Features, shares and weights of a group in the cache."""
         device = next(self.images.model.parameters()).device
         assert self.cache is not None  # _has says so

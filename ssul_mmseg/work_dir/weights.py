@@ -78,7 +78,7 @@ def not_finite(state: Any, name: str = '') -> str | None:
         items = state.items()
     elif isinstance(state, list):
         items = enumerate(state)
-    found = (not_finite(value, f'{name}.{key}' if name else str(key)) for key, value in items)
+    found = (not_finite(value, f'{name}.{key}'.removeprefix('.')) for key, value in items)
     return next((key for key in found if key is not None), None)
 
 

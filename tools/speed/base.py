@@ -4,7 +4,7 @@ from mmseg.models.segmentors import EncoderDecoder
 
 from ssul_mmseg.scenario import BACKGROUND, UNKNOWN
 
-from .measure import Updater, Work, interleaved
+from .measure import Updater, Work, time_in_turns
 from .networks import build_mmseg, build_ssul, random_batch, samples_of
 from .settings import Options
 
@@ -24,7 +24,7 @@ def measure_base(options: Options) -> dict:
         return lambda: update(lambda: model.loss(inputs, samples)[loss])
 
     last = batch.inputs.contiguous(memory_format=torch.channels_last)
-    seconds = interleaved({
+    seconds = time_in_turns({
         'ours': training(build_ssul(options, (NUM_CLASSES, )), batch.inputs, 'loss_bce'),
         'mmseg': training(build_mmseg(options, NUM_CLASSES + 1, False), batch.inputs, 'decode.loss_ce'),
         'mmseg_channels_last': training(build_mmseg(options, NUM_CLASSES + 1, True), last, 'decode.loss_ce'),

@@ -10,7 +10,7 @@ from ssul_mmseg.datasets.class_index import ClassIndex
 from ssul_mmseg.datasets.scan import fingerprint_of
 from ssul_mmseg.scenario import IGNORE
 
-from .measure import Work, interleaved, peak_memory
+from .measure import Work, peak_memory, time_in_turns
 from .settings import Options
 
 SIZE = 375, 500
@@ -39,7 +39,7 @@ def write_masks(folder: Path, count: int) -> list[str]:
     return paths
 
 
-def simulated_index(images: int) -> ClassIndex:
+def simulate_index(images: int) -> ClassIndex:
     """An index of many images, each with a few of ``SIMULATED_VALUES`` values."""
     rng = np.random.default_rng(0)
     bits = np.zeros((images, (SIMULATED_VALUES + 7) // 8), dtype=np.uint8)
@@ -88,10 +88,10 @@ def measure_index(options: Options) -> dict:
             cache.unlink(missing_ok=True)
             ClassIndex.load(paths, cache)
 
-        simulated = simulated_index(scale.simulated_images)
+        simulated = simulate_index(scale.simulated_images)
         masks = [distinct[i % len(distinct)] for i in range(scale.simulated_images)]
         simulated.write(large, 'simulated')
-        seconds = interleaved({
+        seconds = time_in_turns({
             'scan': scan, 'cached_load': lambda: ClassIndex.load(paths, cache),
             'simulated_load': build_read(large), 'simulated_freshness': lambda: fingerprint_of(masks),
             'simulated_queries': lambda: _query(simulated),

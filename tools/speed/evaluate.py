@@ -6,8 +6,8 @@ from ssul_mmseg.engine.feature_cache import FeatureCache
 from ssul_mmseg.engine.loops import predict_entry
 from ssul_mmseg.evaluation.metrics import IncrementalIoUMetric
 
-from .measure import interleaved
-from .networks import random_batch, samples_of, started_ssul
+from .measure import time_in_turns
+from .networks import random_batch, samples_of, start_ssul
 from .settings import SETTINGS, Options
 
 SETTING = 'voc_15-1_task1'
@@ -16,7 +16,7 @@ SETTING = 'voc_15-1_task1'
 def measure_evaluate(options: Options) -> dict:
     """Seconds per image: trunk, classifiers, argmax and metric, against the same without the trunk."""
     setting, batch = SETTINGS[SETTING], random_batch(options)
-    model = started_ssul(options, setting.classes_per_task, setting.survivors, batch).eval()
+    model = start_ssul(options, setting.classes_per_task, setting.survivors, batch).eval()
     metric = IncrementalIoUMetric(setting.scenario, setting.task)
     cache, size = FeatureCache(), tuple(batch.inputs.shape[2:])
     labels = batch.labels.masked_fill(batch.new, setting.scenario.seen(setting.task)[-1])
@@ -35,7 +35,7 @@ def measure_evaluate(options: Options) -> dict:
     def cached() -> None:
         count([predict_entry(model, cache[0])])
 
-    seconds = interleaved({'uncached': uncached, 'cached': cached}, options, 'evaluate')
+    seconds = time_in_turns({'uncached': uncached, 'cached': cached}, options, 'evaluate')
     return {
         'setting': SETTING,
         'seconds_per_image': seconds,

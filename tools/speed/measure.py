@@ -58,7 +58,7 @@ class Updater:
         self.scaler.update()
 
 
-def interleaved(variants: Mapping[str, Work], options: Options, title: str) -> dict[str, dict[str, float]]:
+def time_in_turns(variants: Mapping[str, Work], options: Options, title: str) -> dict[str, dict[str, float]]:
     """Time variants in turns (A B A B ...), so that whatever else the machine does meets all of them.
 
     Args:

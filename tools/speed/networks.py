@@ -85,7 +85,7 @@ def build_ssul(options: Options, classes_per_task: Sequence[int], classifier: st
     torch.manual_seed(0)
     model = MODELS.build(dict(config, type='SSUL', channels_last=channels_last)).to(options.device)
     model.freeze()
-    return _calibrated(model)
+    return _calibrate(model)
 
 
 def build_mmseg(options: Options, num_classes: int, channels_last: bool) -> EncoderDecoder:
@@ -98,7 +98,7 @@ def build_mmseg(options: Options, num_classes: int, channels_last: bool) -> Enco
     return model.to(options.device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-def started_ssul(options: Options, classes_per_task: Sequence[int], survivors: int, batch: Batch) -> SSUL:
+def start_ssul(options: Options, classes_per_task: Sequence[int], survivors: int, batch: Batch) -> SSUL:
     """An SSUL network at the start of a task, whose old model has realistic scores on a batch.
 
     Args:
@@ -124,7 +124,7 @@ def count_survivors(model: SSUL, batch: Batch) -> list[int]:
 
 
 @torch.no_grad()
-def _calibrated(model: SSUL) -> SSUL:
+def _calibrate(model: SSUL) -> SSUL:
     """Give BatchNorm the statistics of random images; without them the numbers of a deep network run away."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momentum = [norm.momentum for norm in norms]

@@ -3,8 +3,8 @@ from collections.abc import Sequence
 
 import torch
 
-from .measure import Updater, Work, free_bytes, interleaved, peak_memory, say
-from .networks import count_survivors, random_batch, started_ssul
+from .measure import Updater, Work, free_bytes, peak_memory, say, time_in_turns
+from .networks import count_survivors, random_batch, start_ssul
 from .reference import build_reference, fast_loss
 from .settings import GROWTH_SURVIVORS, SETTINGS, Options
 
@@ -29,7 +29,7 @@ def build_step(options: Options, variant: str, classes_per_task: Sequence[int], 
         plain = build_reference(options, classes_per_task, same_network=variant == 'reference_same_network')
         update = Updater(plain.network, options)
         return lambda: update(lambda: plain.loss(batch))
-    model = started_ssul(options, classes_per_task, survivors, batch)
+    model = start_ssul(options, classes_per_task, survivors, batch)
     update = Updater(model, options)
     if variant == 'ours':
         return lambda: update(lambda: fast_loss(model, batch))
@@ -45,7 +45,7 @@ def build_step(options: Options, variant: str, classes_per_task: Sequence[int], 
 def survivors_of(options: Options, classes_per_task: Sequence[int], survivors: int) -> list[int]:
     """Old classes of each image that exceed tau, counted."""
     batch = random_batch(options)
-    return count_survivors(started_ssul(options, classes_per_task, survivors, batch), batch)
+    return count_survivors(start_ssul(options, classes_per_task, survivors, batch), batch)
 
 
 def measure_step(options: Options) -> dict:
@@ -63,7 +63,7 @@ def _measure_setting(options: Options, name: str) -> dict:
         say(f'{title}: memory of {variant} measured')
     variants = {variant: build_step(options, variant, classes, setting.survivors) for variant in MEASURED}
     variants['ours_all_survive'] = build_step(options, 'ours', classes, num_old)
-    seconds = interleaved(variants, options, title)
+    seconds = time_in_turns(variants, options, title)
     ours = seconds['ours']['median']
     return {
         'classes_per_task': list(classes),
@@ -95,7 +95,7 @@ def measure_growth(options: Options) -> dict:
         ours[f'ours_{num_old}'] = build_step(options, 'ours', classes, min(GROWTH_SURVIVORS, num_old))
         ours[f'ours_all_survive_{num_old}'] = build_step(options, 'ours', classes, num_old)
     # Apart: what fills the memory once slows down whatever runs next.
-    seconds = interleaved(ours, options, 'growth')
+    seconds = time_in_turns(ours, options, 'growth')
     for num_old in points:
         needed = TENSORS * 4 * options.scale.batch * (num_old + 3) * options.scale.crop**2
         if needed > free_bytes(options.device):
@@ -103,7 +103,7 @@ def measure_growth(options: Options) -> dict:
             continue
         variant = f'reference_same_network_{num_old}'
         plain[variant] = build_step(options, 'reference_same_network', (num_old, 1), 0)
-    seconds.update(interleaved(plain, options, 'growth'))
+    seconds.update(time_in_turns(plain, options, 'growth'))
 
     def by_classes(variant: str) -> dict[str, dict]:
         return {str(n): seconds[f'{variant}_{n}'] for n in points if f'{variant}_{n}' in seconds}

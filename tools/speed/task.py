@@ -9,8 +9,8 @@ from ssul_mmseg.engine.feature_cache import FeatureCache, stack
 from ssul_mmseg.engine.groups import due_groups, group_size
 from ssul_mmseg.methods.ssul import SSUL
 
-from .measure import Updater, interleaved
-from .networks import Batch, random_batch, started_ssul
+from .measure import Updater, time_in_turns
+from .networks import Batch, random_batch, start_ssul
 from .reference import build_reference, fast_loss, fast_targets
 from .settings import SETTINGS, Options
 
@@ -59,7 +59,7 @@ def measure_task(options: Options) -> dict:
     """Seconds of a task of VOC, computed from those of its kinds of iteration."""
     setting, batch = SETTINGS[SETTING], random_batch(options)
     size, keys = options.scale.batch, range(options.scale.batch)
-    model = started_ssul(options, setting.classes_per_task, setting.survivors, batch)
+    model = start_ssul(options, setting.classes_per_task, setting.survivors, batch)
     update, device = Updater(model, options), batch.inputs.device
     plain = {same: build_reference(options, setting.classes_per_task, same) for same in (False, True)}
     updates = {same: Updater(reference.network, options) for same, reference in plain.items()}
@@ -83,7 +83,7 @@ def measure_task(options: Options) -> dict:
         'reference': lambda: updates[False](lambda: plain[False].loss(batch)),
         'reference_same_network': lambda: updates[True](lambda: plain[True].loss(batch)),
     }
-    seconds = interleaved(variants, options, f'task {SETTING}')
+    seconds = time_in_turns(variants, options, f'task {SETTING}')
     total, first, passes = visits(IMAGES, EPOCHS, BATCH_SIZE, VIEWS)
     per_image = {name: found['median'] / size for name, found in seconds.items()}
     task = {name: total * per_image[name] for name in ('uncached', 'reference', 'reference_same_network')}

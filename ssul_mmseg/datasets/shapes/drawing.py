@@ -1,5 +1,6 @@
 """Draw the pictures of the embedded data set, their labels, and the saliency maps that a detector might find."""
 from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 import cv2
@@ -60,7 +61,7 @@ SHAPES = {
                      [_box(left, -1, 0.25, 2) for left in (-0.9, -0.4, 0.1, 0.6)]),
     # The hue of the square: form and texture decide.
     'hexagon': Shape(215, 1.1, [30, 40, 130], [_star(6, np.cos(np.pi / 6))],
-                     [_box(i / 2.2, j / 2.2, 1 / 2.2, 1 / 2.2) for i in range(-3, 3) for j in range(-3, 3)
+                     [_box(i / 2.2, j / 2.2, 1 / 2.2, 1 / 2.2) for i, j in product(range(-3, 3), repeat=2)
                       if (i + j) % 2]),
 }
 
