@@ -40,14 +40,14 @@ def compare(paths: Sequence[str | Path]) -> str:
     """
     if not paths:
         raise InputError('there is nothing to compare; give at least one results.json')
-    groups = grouped(paths)
+    groups = group_runs(paths)
     if not groups:
         raise InputError('none of the runs is finished; train one to its last task with --resume')
-    return markdown(groups)
+    return show_groups(groups)
 
 
-def grouped(paths: Sequence[str | Path], over_orders: bool = False,
-            papers: Mapping[str, Sequence[str]] | None = None) -> dict[Place, list[dict]]:
+def group_runs(paths: Sequence[str | Path], over_orders: bool = False,
+               papers: Mapping[str, Sequence[str]] | None = None) -> dict[Place, list[dict]]:
     """Gather the runs of each method in each place.
 
     Args:
@@ -82,13 +82,15 @@ def grouped(paths: Sequence[str | Path], over_orders: bool = False,
             raise InputError(f'{path} is a second run of {method} on {" ".join(place[:3])}{order} with seed {seed}; '
                              'give one run per seed')
         runs[order, seed] = document['final']
-    return {place: [dict(method=method, runs=list(runs.values()), paper=_paper(place, method, papers or {}))
-                    for method, runs in methods.items()]
-            for place, methods in groups.items()}
+    tables: dict[Place, list[dict]] = {}
+    for place, methods in groups.items():
+        tables[place] = [dict(method=method, runs=list(runs.values()), paper=_paper(place, method, papers or {}))
+                         for method, runs in methods.items()]
+    return tables
 
 
-def markdown(groups: Mapping[Place, Sequence[dict]]) -> str:
-    """Show what :func:`grouped` found, a table per place."""
+def show_groups(groups: Mapping[Place, Sequence[dict]]) -> str:
+    """Show what :func:`group_runs` found, a table per place."""
     parts = []
     for place, rows in groups.items():
         unit = 'runs' if place.order == SEVERAL else 'seeds'

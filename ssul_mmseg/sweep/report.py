@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.compare import grouped, markdown
+from ..evaluation.compare import group_runs, show_groups
 from ..work_dir.files import write_text
 from ..work_dir.layout import RESULTS
 from ..work_dir.results import COLUMNS, read_results
@@ -23,8 +23,8 @@ def write_report(plan: Plan, done: Sequence[Job]) -> str:
         plan: the sweep.
         done: the cells that are done.
     """
-    groups = grouped([job.folder for job in done], over_orders=plan.orders > 1, papers=plan.papers)
-    shown = markdown(groups)
+    groups = group_runs([job.folder for job in done], over_orders=plan.orders > 1, papers=plan.papers)
+    shown = show_groups(groups)
     missing = len(plan.cells) - len(done)
     if missing:
         shown += f'\n{missing} of {len(plan.cells)} runs are not done and not in the table.\n'

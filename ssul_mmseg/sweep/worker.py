@@ -109,7 +109,8 @@ class Worker:
 
     def _start_jobs(self) -> None:
         """Start as many jobs as there are free slots."""
-        free = [slot for slot in range(len(self.slots)) if slot not in {run.slot for run in self._processes}]
+        taken = {run.slot for run in self._processes}
+        free = [slot for slot in range(len(self.slots)) if slot not in taken]
         for job in self.left:
             if not free:
                 return
