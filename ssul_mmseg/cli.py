@@ -97,6 +97,11 @@ def _items(text: str) -> list[str]:
     return items if text.strip() else []
 
 
+def option_text(value: Any) -> str:
+    """A value as :func:`parse_value` reads it back."""
+    return value if isinstance(value, str) and parse_value(value) == value else repr(value)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports a mistake in one line and exits with code 2; it has ``--version``.
 

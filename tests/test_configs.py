@@ -7,7 +7,7 @@ from tiny import ROOT, voc_tree
 
 from ssul_mmseg.engine.run import Run
 from ssul_mmseg.options import read_config
-from ssul_mmseg.scenario import Scenario
+from ssul_mmseg.scenario import BACKGROUND, UNKNOWN, Scenario
 
 CONFIGS = sorted(p for p in (ROOT / 'configs').glob('*/*.py') if p.parent.name != '_base_')
 NAMES = [str(p.relative_to(ROOT / 'configs')) for p in CONFIGS]
@@ -43,8 +43,19 @@ def test_config_is_short_shallow_and_of_its_name(path):
         assert cfg.get('memory', {}).get('size', 0) in (0, round(100 * 1464 / 10582))
     elif path.stem.startswith(('voc', 'ade')):
         assert cfg.train_dataloader.batch_size == (32 if path.stem.startswith('voc') else 24)
-        assert cfg.train_cfg.max_epochs == (50 if path.stem.startswith('voc') else 60)
+        ade = 100 if path.stem.endswith('_official') else 60
+        assert cfg.train_cfg.max_epochs == (50 if path.stem.startswith('voc') else ade)
         assert cfg.get('memory', {}).get('size', 0) in (0, 100 if path.stem.startswith('voc') else 300)
+
+
+@pytest.mark.parametrize('name', ['voc_15-1_m', 'ade_100-5_m'])
+def test_the_authors_fault_in_exemplar_labels_is_off_in_their_configs_too(name):
+    paper, official = (read_config(str(ROOT / f'configs/ssul/{path}.py')) for path in (name, f'{name}_official'))
+    assert (paper.memory.get('labels', 'stored'), official.memory.labels) == ('stored', 'seen')
+    # Padding has the label of a pixel of no class: background, or unknown where all such pixels are.
+    padding = official.model.data_preprocessor.seg_pad_val
+    assert padding == (UNKNOWN if official.saliency == 'all' else BACKGROUND)
+    read_config(str(ROOT / f'configs/ssul/{name}_official.py'), {'memory.labels': 'seen_off_by_one'})
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=NAMES)

@@ -6,17 +6,11 @@ import pytest
 import torch
 
 from ssul_mmseg.engine import progress_hook
-from ssul_mmseg.engine.progress_hook import ProgressHook, duration
+from ssul_mmseg.engine.progress_hook import ProgressHook
 from ssul_mmseg.scenario import Scenario
 
 ONE_TASK = Scenario('1-1', 1)
 HALF, FULL = '[############------------]', '[########################]'
-
-
-@pytest.mark.parametrize('seconds, text', [(0, '0:00'), (59.6, '1:00'), (61, '1:01'), (3599.6, '1:00:00'),
-                                           (7325, '2:02:05'), (360_000, '100:00:00')])
-def test_duration(seconds, text):
-    assert duration(seconds) == text
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def test_the_last_update_of_one_and_two_learns():
 
 
 def test_after_a_warm_up_the_rest_of_the_iterations_count():
-    """The authors' schedule for ADE20K: a tenth of the iterations rises linearly, the rest falls to T."""
+    """A schedule of two parts: the first iterations rise linearly, the rest falls to T."""
     wrapper = OptimWrapper(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1))
     common = dict(optimizer=wrapper, by_epoch=False)
     schedules = [
@@ -86,6 +86,27 @@ def test_after_a_warm_up_the_rest_of_the_iterations_count():
         for schedule in schedules:
             schedule.step()
     assert found[3:] == pytest.approx(poly(1, 8))
+
+
+def test_the_official_config_for_ade_warms_up_over_a_tenth_of_a_falling_rate():
+    """lr_0 (1 - i / T) ** 0.9 times a factor that rises from 0.001 to 1, as the authors' WarmupPolyLR.
+
+    Theirs reaches 1 at update T / 10, mmengine's LinearLR an update before it.
+    """
+    config = Config.fromfile(ROOT / 'configs/ssul/ade_100-5_m_official.py')
+    epochs, batches = config.train_cfg.max_epochs, 2
+    wrapper = OptimWrapper(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1))
+    # As mmengine's runner builds them.
+    schedules = [PARAM_SCHEDULERS.build({'end': epochs, **schedule, 'optimizer': wrapper, 'epoch_length': batches})
+                 for schedule in config.param_scheduler]
+    found, updates = [], epochs * batches
+    for _ in range(updates):
+        found.append(wrapper.get_lr()['lr'][0])
+        wrapper.step()
+        for schedule in schedules:
+            schedule.step()
+    expected = [rate * min(1, .001 + .999 * i / (updates / 10 - 1)) for i, rate in enumerate(poly(1, updates))]
+    assert found == pytest.approx(expected)
 
 
 def test_all_our_schedules_count_to_the_end():

@@ -23,6 +23,7 @@ ALLOWED = {
     'prediction': {'datasets', 'engine'},
     'options': {'components', 'datasets', 'models', 'solver'},
     'cli': {'engine', 'options'},
+    'sweep': {'cli', 'evaluation', 'options'},
 }
 METHODS = [path.stem for path in (PACKAGE / 'methods').glob('*.py') if path.stem != '__init__']
 

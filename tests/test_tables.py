@@ -1,7 +1,16 @@
-
+import pytest
 from examples import LAST, document
 
-from ssul_mmseg.evaluation.tables import class_list, comparison_table, number, scenario_table, spread, table, task_table
+from ssul_mmseg.evaluation.tables import (
+    class_list,
+    comparison_table,
+    duration,
+    number,
+    scenario_table,
+    spread,
+    table,
+    task_table,
+)
 
 
 def test_numbers_have_the_papers_two_decimals():
@@ -100,3 +109,9 @@ def test_comparison_table_exactly():
 | fine-tuning |         1.50 |          n/a |         1.00 |     1 |          n/a |         n/a |         n/a |
 '''
     assert 'paper' not in comparison_table(rows[1:])
+
+
+@pytest.mark.parametrize('seconds, text', [(0, '0:00'), (59.6, '1:00'), (61, '1:01'), (3599.6, '1:00:00'),
+                                           (7325, '2:02:05'), (360_000, '100:00:00')])
+def test_duration(seconds, text):
+    assert duration(seconds) == text

@@ -104,6 +104,20 @@ def test_exemplars_follow_the_new_images(tmp_path):
     assert dataset[3]['gt_seg_map'].tolist() == [[16, UNKNOWN, UNKNOWN]]
 
 
+def test_off_by_one_labels_only_exemplars_as_the_authors_code_does(tmp_path):
+    """Its channels are [unknown, background, class 1, ...]; an exemplar's label counts as the channel of its number."""
+    root = write_masks(tmp_path / 'voc', [[0, 1, 2, 16, 17, 18, 255], [17, 1, 0, 0, 0, 18, 255]])
+    path = tmp_path / 'memory.json'
+    ExemplarMemory(1).update({1: ['2007_000000.jpg']}, task=0, seed=0).write(path, build(root).metainfo['classes'])
+    dataset = build(root, 2, exemplars=str(path), exemplar_labels='seen_off_by_one')
+    own, exemplar = (dataset[position]['gt_seg_map'].tolist() for position in (1, 2))
+    assert dataset.num_new == 2
+    channels = {0: UNKNOWN, 1: 0, **{k: k - 1 for k in range(2, 18)}, IGNORE: IGNORE}
+    shown = [0, 1, 2, 16, 17, 0, 255]  # 18 is a future class: background
+    assert exemplar == [[channels[label] for label in shown]]
+    assert own == [[17, UNKNOWN, 0, 0, 0, UNKNOWN, 255]]
+
+
 def test_an_exemplar_stored_twice_shows_what_both_tasks_labelled(tmp_path):
     root = write_masks(tmp_path / 'voc', [[1, 2, 16, 17, 18], [17, 0, 0, 0, 0]])
     path = tmp_path / 'memory.json'

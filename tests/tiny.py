@@ -17,9 +17,9 @@ import ssul_mmseg.components  # noqa: F401 - registers the components
 from ssul_mmseg.models.segmentors import OldTask
 
 ROOT = Path(__file__).resolve().parent.parent
-# Every method, and every way to run it, has a config for VOC 15-1.
-METHODS = sorted(str(path.relative_to(ROOT / 'configs').with_suffix('')) for name in ('voc_15-1', 'voc_15-1_m')
-                 for path in (ROOT / 'configs').glob(f'*/{name}.py'))
+# Every method, and every way to run it, has a config for VOC 15-1: with memory, or with the authors' options.
+METHODS = sorted(str(path.relative_to(ROOT / 'configs').with_suffix(''))
+                 for path in (ROOT / 'configs').glob('*/voc_15-1*.py'))
 init_default_scope('mmseg')
 
 
@@ -52,6 +52,11 @@ def started(model, old):
 def samples_of(labels):
     """Data samples with the ground truth ``labels`` (B, H, W)."""
     return [SegDataSample(gt_sem_seg=PixelData(data=label.unsqueeze(0))) for label in labels]
+
+
+def has_memory(method: str) -> bool:
+    """Whether one of :data:`METHODS` has an exemplar memory, as the name of its config says."""
+    return '_m' in Path(method).name
 
 
 def voc_tree(root: Path, num_images: int = 40, num_classes: int = 20, size=(24, 32), seed: int = 0) -> Path:

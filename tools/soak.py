@@ -13,9 +13,8 @@ from pathlib import Path
 from speed.measure import machine
 
 from ssul_mmseg import cli
-from ssul_mmseg.engine.progress_hook import duration
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.evaluation.tables import table
+from ssul_mmseg.evaluation.tables import duration, table
 from ssul_mmseg.work_dir.files import read_json, write_json, write_text
 from ssul_mmseg.work_dir.layout import CHECKPOINT, MEMORY, RESULT, RESULTS, WEIGHTS, task_dir, task_dirs
 from ssul_mmseg.work_dir.weights import load_state, tensor_digest

@@ -21,7 +21,8 @@ from .scan import contents_digest
 from .source import NO_CLASS, build_source, index_file, label_table
 from .transforms import LabelAugmentation
 
-MEMORY_LABELS = ('stored', 'seen')
+OFF_BY_ONE = 'seen_off_by_one'
+MEMORY_LABELS = ('stored', 'seen', OFF_BY_ONE)
 
 
 @DATASETS.register_module()
@@ -41,7 +42,8 @@ class TaskDataset(Dataset):
         task: index of the task.
         exemplars: manifest of the exemplars to replay.
         exemplar_labels: which classes an exemplar shows: 'stored', those that were labelled when it was stored, as in
-            the paper's pairs (x, y) of D_{t-1}, or 'seen', all seen so far (the authors' code).
+            the paper's pairs (x, y) of D_{t-1}, or 'seen', all seen so far; 'seen_off_by_one' are the latter with the
+            fault of the authors' code, see :func:`~ssul_mmseg.datasets.transforms.off_by_one`.
         memory_args: ``dict(size=, selection=)`` of the run's memory, to which a manifest of another size is fitted.
         seed: seed of the augmentations.
         index_cache: folder where the class index is kept.
@@ -261,5 +263,6 @@ class TaskDataset(Dataset):
             np.random.seed(seed)
         image, labelled = self._samples[position]
         results = self.source.get_data_info(image)
-        results.update(label_table=self.label_table, labelled=labelled, saliency_path=self.saliency_path(image))
+        results.update(label_table=self.label_table, labelled=labelled, saliency_path=self.saliency_path(image),
+                       off_by_one=position >= self.num_new and self.exemplar_labels == OFF_BY_ONE)
         return self.pipeline(results)

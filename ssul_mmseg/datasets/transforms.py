@@ -2,6 +2,7 @@
 import io
 import logging
 import random
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -114,7 +115,8 @@ class LabelAugmentation(BaseTransform):
               \quad c_b \text{ else}
 
     The pseudo-label row belongs to the model, which knows the old classes. Runs right after the labels are loaded.
-    Needs ``labelled`` (the labels that this image shows).
+    Needs ``labelled`` (the labels that this image shows); with ``off_by_one`` the image gets the labels of
+    :func:`off_by_one` instead.
 
     Args:
         saliency: S. 'map': the file ``saliency_path``, one channel, any non-zero value is salient (the paper's VOC);
@@ -138,6 +140,9 @@ class LabelAugmentation(BaseTransform):
         """
         labels = results['gt_seg_map']
         labelled = results['labelled']
+        if results.get('off_by_one'):
+            results['gt_seg_map'] = off_by_one(labels, labelled)
+            return results
         table = np.full(256, BACKGROUND, dtype=np.uint8)
         if self.saliency == 'ground_truth':
             table[BACKGROUND + 1:] = UNKNOWN
@@ -167,6 +172,26 @@ class LabelAugmentation(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(saliency={self.saliency!r})'
+
+
+def off_by_one(labels: np.ndarray, labelled: Sequence[int]) -> np.ndarray:
+    """Label an exemplar as the authors' code does, for the study of its published numbers.
+
+    Its channels are [unknown, background, class 1, ...]. It shifts the labels of the task's own images for the unknown
+    channel, those of exemplars not: class k is learned as class k - 1, class 1 as background, background as unknown;
+    without saliency maps.
+
+    Args:
+        labels: uint8 (H, W) in the order of learning.
+        labelled: the labels that the exemplar shows.
+
+    Returns:
+        uint8 (H, W).
+    """
+    table = np.full(256, UNKNOWN, dtype=np.uint8)
+    table[list(labelled)] = [label - 1 for label in labelled]
+    table[IGNORE] = IGNORE
+    return table[labels]
 
 
 @TRANSFORMS.register_module()

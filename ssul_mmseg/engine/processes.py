@@ -1,9 +1,6 @@
-"""Work with several processes: let one work for all, unwrap the model, lock a work dir against a second run."""
+"""Work with several processes: let one work for all, unwrap the model."""
 import contextlib
-import fcntl
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TypeVar, cast
 
 from mmengine.dist import broadcast_object_list, is_main_process
@@ -19,29 +16,6 @@ T = TypeVar('T')
 def unwrap(model: nn.Module) -> IncrementalSegmentor:
     """The model without its distributed wrapper."""
     return cast(IncrementalSegmentor, model.module if is_model_wrapper(model) else model)
-
-
-@contextlib.contextmanager
-def lock_work_dir(work_dir: str) -> Iterator[None]:
-    """Keep a second run out of a work dir.
-
-    The lock ends with its process, even a killed one: unlike a ``flock``, no worker process inherits it.
-    """
-    try:
-        os.makedirs(work_dir, exist_ok=True)
-        lock = os.open(Path(work_dir) / '.lock', os.O_CREAT | os.O_WRONLY)
-    except OSError as error:
-        raise InputError(f'work dir {work_dir} cannot be written ({error.strerror}); choose another '
-                         '--work-dir') from error
-    try:
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f'another run is at work in {work_dir}; wait for it, or choose another '
-                             '--work-dir') from error
-        yield
-    finally:
-        os.close(lock)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
+from ..evaluation.tables import duration
 from .runner import TaskRunner
 
 
@@ -70,13 +71,6 @@ class ProgressHook(Hook):
         end = '\n' if last or not self.live else ''
         sys.stderr.write(f'\r\033[K{line}{end}' if self.live else f'{line}\n')
         sys.stderr.flush()
-
-
-def duration(seconds: float) -> str:
-    """Seconds as h:mm:ss or m:ss."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f'{hours}:{minutes:02d}:{seconds:02d}' if hours else f'{minutes}:{seconds:02d}'
 
 
 def title_of(runner: TaskRunner) -> str:

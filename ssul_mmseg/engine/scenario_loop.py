@@ -18,11 +18,12 @@ from ..evaluation.forgetting import forgetting
 from ..evaluation.tables import scenario_table
 from ..work_dir.files import remove_leftovers, write_json, write_text
 from ..work_dir.layout import MEMORY, RESULT, RESULTS, TABLE, WEIGHTS
+from ..work_dir.lock import lock_work_dir
 from ..work_dir.results import read_entry, results_document, task_entry
 from ..work_dir.weights import fill, load_weights
 from .config_faults import config_faults
 from .memory_hook import update_memory
-from .processes import lock_work_dir, on_main_process, on_main_process_only, unwrap
+from .processes import on_main_process, on_main_process_only, unwrap
 from .resume import check_classes, check_same_run, record_run, set_stale_aside, set_torn_aside
 from .run import Run
 from .runner import TaskRunner, task_runner, train
@@ -49,7 +50,7 @@ def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool =
     run = Run(cfg)
     for task in tasks or ():
         run.scenario.check_task(task)
-    with machine_faults(run.work_dir), on_main_process_only(lambda: lock_work_dir(str(run.work_dir))):
+    with machine_faults(run.work_dir), on_main_process_only(lambda: lock_work_dir(run.work_dir)):
         if start_from is not None:
             tasks = on_main_process(lambda: copy_learned_task(run, Path(start_from), tasks, resume))
         tasks = run.tasks if tasks is None else tasks

@@ -1,9 +1,10 @@
 """Put runs side by side, and the paper's numbers beside theirs."""
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from ..errors import InputError
 from ..work_dir.files import read_json
@@ -12,6 +13,17 @@ from ..work_dir.results import read_results
 from .tables import comparison_table
 
 PAPER_TABLES = {'VOC': 'table1_voc', 'ADE20K': 'table2_ade'}
+SEVERAL = ', several class orders'
+
+
+class Place(NamedTuple):
+    """What runs have in common that stand in one table."""
+
+    dataset: str
+    scenario: str
+    setting: str
+    order: str
+    """'' for the data set's own class order, see :func:`order_name`."""
 
 
 def compare(paths: Sequence[str | Path]) -> str:
@@ -28,33 +40,62 @@ def compare(paths: Sequence[str | Path]) -> str:
     """
     if not paths:
         raise InputError('there is nothing to compare; give at least one results.json')
-    groups: dict[tuple[str, str, str, str], dict[str, dict[int, dict]]] = {}
-    first: dict[tuple[str, ...], str | Path] = {}
+    groups = group_runs(paths)
+    if not groups:
+        raise InputError('none of the runs is finished; train one to its last task with --resume')
+    return show_groups(groups)
+
+
+def group_runs(paths: Sequence[str | Path], over_orders: bool = False,
+               papers: Mapping[str, Sequence[str]] | None = None) -> dict[Place, list[dict]]:
+    """Gather the runs of each method in each place.
+
+    Args:
+        paths: what :func:`read_results` reads, one per run; unfinished ones are left out with a line each.
+        over_orders: whether runs of several class orders belong together, as runs of several seeds do.
+        papers: for some methods the place of their numbers in the paper's tables, see :func:`paper_row`.
+
+    Returns:
+        rows by place, as :func:`~ssul_mmseg.evaluation.tables.comparison_table` takes them.
+
+    Raises:
+        InputError: a method has the same run twice, or its runs differ in more than they may.
+    """
+    groups: dict[Place, dict[str, dict[tuple, dict]]] = {}
+    first: dict[tuple, str | Path] = {}
     for path in paths:
         document = read_finished(path)
         if document is None:
             continue
-        method, seed = document['method'], document['seed']
-        place = document['dataset'], document['scenario'], document['setting'], order_name(document['order'])
-        other = first.setdefault((*place, method), path)
-        differing = differing_settings(other, path)
+        method, seed, order = document['method'], document['seed'], order_name(document['order'])
+        place = Place(document['dataset'], document['scenario'], document['setting'],
+                      SEVERAL if over_orders else order)
+        other = first.setdefault((place, method), path)
+        differing = [key for key in differing_settings(other, path)
+                     if not (over_orders and key.startswith('scenario.order'))]
         if differing:
             raise InputError(f'the runs of {other} and {path} are both called {method}, but differ in more than the '
                              f'seed ({", ".join(differing[:5])}); give one of them another name by training it with '
                              '--cfg-options method=NAME')
         runs = groups.setdefault(place, {}).setdefault(method, {})
-        if seed in runs:
-            raise InputError(f'{path} is a second run of {method} on {" ".join(place[:3])}{place[3]} with seed {seed}; '
+        if (order, seed) in runs:
+            raise InputError(f'{path} is a second run of {method} on {" ".join(place[:3])}{order} with seed {seed}; '
                              'give one run per seed')
-        runs[seed] = document['final']
-    if not groups:
-        raise InputError('none of the runs is finished; train one to its last task with --resume')
+        runs[order, seed] = document['final']
+    tables: dict[Place, list[dict]] = {}
+    for place, methods in groups.items():
+        tables[place] = [dict(method=method, runs=list(runs.values()), paper=_paper(place, method, papers or {}))
+                         for method, runs in methods.items()]
+    return tables
+
+
+def show_groups(groups: Mapping[Place, Sequence[dict]]) -> str:
+    """Show what :func:`group_runs` found, a table per place."""
     parts = []
-    for (dataset, scenario, setting, order), methods in groups.items():
-        rows = [dict(method=method, runs=list(runs.values()),
-                     paper=None if order else paper_numbers(dataset, scenario, setting, method))
-                for method, runs in methods.items()]
-        parts.append(f'{dataset} {scenario}, {setting}{order}: mIoU in percent\n\n{comparison_table(rows)}')
+    for place, rows in groups.items():
+        unit = 'runs' if place.order == SEVERAL else 'seeds'
+        title = f'{place.dataset} {place.scenario}, {place.setting}{place.order}'
+        parts.append(f'{title}: mIoU in percent\n\n{comparison_table(rows, unit)}')
     return '\n'.join(parts)
 
 
@@ -103,11 +144,43 @@ def order_name(order: Sequence[int]) -> str:
     return '' if list(order) == sorted(order) else f', class order {" ".join(map(str, order))}'
 
 
+def _paper(place: Place, method: str, papers: Mapping[str, Sequence[str]]) -> list[float] | None:
+    """The paper's numbers of a method in a place, by its name or where ``papers`` says that they stand."""
+    if place.order:
+        return None
+    return paper_row(papers[method]) if method in papers else paper_numbers(*place[:3], method)
+
+
 def paper_numbers(dataset: str, scenario: str, setting: str, method: str) -> list[float] | None:
     """The paper's mIoU [base, new, all] in percent (Tables 1 and 2), or None where it has none."""
     if setting != 'overlapped' or dataset not in PAPER_TABLES:
         return None
-    tables = json.loads((resources.files(__package__) / 'paper_tables.json').read_text(encoding='utf-8'))
-    table = tables[PAPER_TABLES[dataset]]
+    table = _paper_tables()[PAPER_TABLES[dataset]]
     row = table.get('Joint' if method == 'joint' else method)
     return row[table['columns'].index(scenario)] if row and scenario in table['columns'] else None
+
+
+def paper_row(place: Sequence[str]) -> list[float]:
+    """The paper's mIoU [base, new, all] in percent that stands at a place of ``paper_tables.json``.
+
+    Args:
+        place: keys, outermost first, such as ['table4_voc_15-1', 'saliency', 'DRFI'].
+
+    Raises:
+        InputError: there are no three numbers; names the keys that there are.
+    """
+    part: Any = _paper_tables()
+    for key in place:
+        if not isinstance(part, dict) or key not in part:
+            known = f'; known: {", ".join(part)}' if isinstance(part, dict) else ', but numbers'
+            raise InputError(f'paper is {list(place)}, but there is no {key!r} in the paper\'s tables{known}')
+        part = part[key]
+    if not isinstance(part, list) or len(part) != 3:
+        raise InputError(f'paper is {list(place)}, where the paper\'s tables have no row of three numbers; choose one '
+                         f'of {", ".join(part)}')
+    return part
+
+
+def _paper_tables() -> dict[str, Any]:
+    """The paper's tables."""
+    return json.loads((resources.files(__package__) / 'paper_tables.json').read_text(encoding='utf-8'))

@@ -18,6 +18,13 @@ def number(value: float | None) -> str:
     return 'n/a' if value is None else f'{round(value, 2) + 0.0:.2f}'
 
 
+def duration(seconds: float) -> str:
+    """Seconds as h:mm:ss or m:ss."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02d}:{seconds:02d}' if hours else f'{minutes}:{seconds:02d}'
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], text: Collection[int] = (0, )) -> str:
     """Make a Markdown table with aligned columns.
 
@@ -130,18 +137,19 @@ def iou_table(iou: Mapping[str, float | None]) -> str:
     return table(('class', 'IoU') * (width // 2), rows, text=range(0, width, 2))
 
 
-def comparison_table(rows: Sequence[dict]) -> str:
-    """Show methods side by side: the mean and, over several seeds, the sample standard deviation.
+def comparison_table(rows: Sequence[dict], unit: str = 'seeds') -> str:
+    """Show methods side by side: the mean and, over several runs, the sample standard deviation.
 
     Args:
-        rows: each with ``method``, ``runs`` (mIoU by column after the last task, one per seed) and, where the paper
+        rows: each with ``method``, ``runs`` (mIoU by column after the last task, one per run) and, where the paper
             has such a row, ``paper`` ([base, new, all]).
+        unit: what the runs differ in, for the header.
 
     Returns:
         Markdown; everything in percent.
     """
     has_paper = any(row.get('paper') for row in rows)
-    header = ('method', *COLUMNS, 'seeds', *(f'{column} (paper)' for column in COLUMNS if has_paper))
+    header = ('method', *COLUMNS, unit, *(f'{column} (paper)' for column in COLUMNS if has_paper))
     body = []
     for row in rows:
         published = row.get('paper') or [None] * len(COLUMNS)

@@ -6,6 +6,8 @@ RUN = 'run.json'
 """The config of the run."""
 RESULTS = 'results.json'
 TABLE = 'results.md'
+LOCK = '.lock'
+"""Held by the run that is at work."""
 # The files of a task, in its folder.
 WEIGHTS = 'weights.pth'
 MEMORY = 'memory.json'
