@@ -400,7 +400,8 @@ def test_records_of_runs(folder, content):
 
 
 METRICS = {**{f'mIoU_{column}': 50. for column in ('base', 'new', 'all', 'base_no_background', 'all_no_background')},
-           'forgetting': None, 'forgetting_per_task': [], 'absent': [], 'IoU': dict.fromkeys(VOC[:16], 9.)}
+           'forgetting': None, 'forgetting_per_task': [], 'confusion': [], 'absent': [],
+           'IoU': dict.fromkeys(VOC[:16], 9.)}
 ENTRY = task_entry(0, VOC[1:16], 24, 0, METRICS, 1.)
 RUN = results_document('a.py', 'VOC', Scenario('15-1', 15), 'SSUL', 0, [ENTRY])
 

@@ -146,10 +146,10 @@ STOPS = {
 
 
 def results(work_dir):
-    """The results document without timings."""
+    """The results document without time and memory."""
     document = json.loads((work_dir / 'results.json').read_text())
     for entry in document['tasks']:
-        assert entry.pop('seconds') >= 0
+        assert entry.pop('seconds') >= 0 and entry.pop('peak_memory', 0) is not None
     return document
 
 
