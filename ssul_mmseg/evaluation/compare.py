@@ -1,7 +1,7 @@
 """Put runs side by side, and the paper's numbers beside theirs."""
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from ..work_dir.layout import RESULTS, RUN
 from ..work_dir.results import read_results
 from .tables import comparison_table
 
+Place = tuple[str, str, str, str]
+"""Data set, scenario, setting, and :func:`order_name` of the class order."""
 PAPER_TABLES = {'VOC': 'table1_voc', 'ADE20K': 'table2_ade'}
 
 
@@ -28,12 +30,31 @@ def compare(paths: Sequence[str | Path]) -> str:
     """
     if not paths:
         raise InputError('there is nothing to compare; give at least one results.json')
-    groups: dict[tuple[str, str, str, str], dict[str, dict[int, dict]]] = {}
+    read = ((path, read_finished(path)) for path in paths)
+    groups = group_runs((path, document) for path, document in read if document is not None)
+    if not groups:
+        raise InputError('none of the runs is finished; train one to its last task with --resume')
+    parts = []
+    for (dataset, scenario, setting, order), methods in groups.items():
+        rows = [dict(method=method, runs=[document['final'] for document in runs.values()],
+                     paper=None if order else paper_numbers(dataset, scenario, setting, method))
+                for method, runs in methods.items()]
+        parts.append(f'{dataset} {scenario}, {setting}{order}: mIoU in percent\n\n{comparison_table(rows)}')
+    return '\n'.join(parts)
+
+
+def group_runs(runs: Iterable[tuple[str | Path, dict]]) -> dict[Place, dict[str, dict[int, dict]]]:
+    """Gather runs by data set, scenario, setting and class order, then by method, then by seed.
+
+    Args:
+        runs: what :func:`read_results` reads, and the document that it holds.
+
+    Raises:
+        InputError: a method has the same seed twice, or its runs differ in more than the seed.
+    """
+    groups: dict[Place, dict[str, dict[int, dict]]] = {}
     first: dict[tuple[str, ...], str | Path] = {}
-    for path in paths:
-        document = read_finished(path)
-        if document is None:
-            continue
+    for path, document in runs:
         method, seed = document['method'], document['seed']
         place = document['dataset'], document['scenario'], document['setting'], order_name(document['order'])
         other = first.setdefault((*place, method), path)
@@ -42,20 +63,12 @@ def compare(paths: Sequence[str | Path]) -> str:
             raise InputError(f'the runs of {other} and {path} are both called {method}, but differ in more than the '
                              f'seed ({", ".join(differing[:5])}); give one of them another name by training it with '
                              '--cfg-options method=NAME')
-        runs = groups.setdefault(place, {}).setdefault(method, {})
-        if seed in runs:
+        by_seed = groups.setdefault(place, {}).setdefault(method, {})
+        if seed in by_seed:
             raise InputError(f'{path} is a second run of {method} on {" ".join(place[:3])}{place[3]} with seed {seed}; '
                              'give one run per seed')
-        runs[seed] = document['final']
-    if not groups:
-        raise InputError('none of the runs is finished; train one to its last task with --resume')
-    parts = []
-    for (dataset, scenario, setting, order), methods in groups.items():
-        rows = [dict(method=method, runs=list(runs.values()),
-                     paper=None if order else paper_numbers(dataset, scenario, setting, method))
-                for method, runs in methods.items()]
-        parts.append(f'{dataset} {scenario}, {setting}{order}: mIoU in percent\n\n{comparison_table(rows)}')
-    return '\n'.join(parts)
+        by_seed[seed] = document
+    return groups
 
 
 def read_finished(path: str | Path) -> dict | None:

@@ -138,16 +138,21 @@ def comparison_table(rows: Sequence[dict]) -> str:
     Returns:
         Markdown; everything in percent.
     """
+    return table(*comparison_cells(rows)) + '\n'
+
+
+def comparison_cells(rows: Sequence[dict]) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of :func:`comparison_table`."""
     has_paper = any(row.get('paper') for row in rows)
-    header = ('method', *COLUMNS, 'seeds', *(f'{column} (paper)' for column in COLUMNS if has_paper))
+    header = ['method', *COLUMNS, 'seeds', *(f'{column} (paper)' for column in COLUMNS if has_paper)]
     body = []
     for row in rows:
         paper = [number(value) for value in row.get('paper') or [None] * 3] if has_paper else []
         spreads = []
         for column in COLUMNS:
             spreads.append(spread([run[column] for run in row['runs']]))
-        body.append((row['method'], *spreads, str(len(row['runs'])), *paper))
-    return table(header, body) + '\n'
+        body.append([row['method'], *spreads, str(len(row['runs'])), *paper])
+    return header, body
 
 
 def spread(values: Sequence[float | None]) -> str:
