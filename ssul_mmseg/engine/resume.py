@@ -8,8 +8,6 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
 
 from ..datasets.memory import ExemplarMemory
 from ..errors import InputError
@@ -93,47 +91,6 @@ def record_run(cfg: Config) -> None:
 def _record(cfg: Config) -> dict[str, Any]:
     """The values that must stay the same when a run is resumed, by dotted key."""
     return dict(_flat(json.loads(json.dumps(cfg.to_dict(), default=str))))
-
-
-def recorded_config(work_dir: str | Path) -> Config:
-    """The config of a run as :func:`record_run` wrote it: enough to build its network and data, not to train.
-
-    Tuples are lists, keys that may change when a run is resumed are missing, and a name that holds a dot has come apart.
-
-    Raises:
-        InputError: there is no record, or code that the config imports is not found.
-    """
-    path = Path(work_dir) / RUN
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise InputError(f'{path} does not hold the config of a run; give the work dir of tools/train.py')
-    nested: dict[str, Any] = {}
-    for key, value in content.items():
-        *groups, name = key.split('.')
-        place = nested
-        for group in groups:
-            place = place.setdefault(group, {})
-        place[name] = value
-    settings = _with_lists(nested)
-    try:
-        if settings.get('custom_imports'):
-            import_modules_from_strings(**settings['custom_imports'])
-    except ImportError as error:
-        raise InputError(f'{path} needs code that is not found ({error}); start from the folder in which the run was '
-                         'trained') from error
-    init_default_scope(settings.get('default_scope', 'mmseg'))
-    for loader in ('train_dataloader', 'test_dataloader'):
-        settings[loader].setdefault('num_workers', 0)
-    # With a text given, mmengine does not read the file, which is no program.
-    return Config({**settings, 'work_dir': str(work_dir)}, cfg_text=' ', filename=str(path))
-
-
-def _with_lists(value: Any) -> Any:
-    """Turn dicts whose keys count from 0 back into the lists that :func:`_flat` took apart."""
-    if not isinstance(value, dict) or not value:
-        return value
-    children = {key: _with_lists(child) for key, child in value.items()}
-    return list(children.values()) if list(children) == [str(i) for i in range(len(children))] else children
 
 
 def _anything_begun(work_dir: Path) -> bool:

@@ -8,7 +8,7 @@ from .. import components  # noqa: F401 - registers what a config may name
 from ..datasets.image_files import decoding_faults
 from ..datasets.memory import ExemplarMemory
 from ..datasets.source import build_source
-from ..engine.resume import recorded_config
+from ..engine.recorded_config import read_recorded_config
 from ..engine.task_config import task_config
 from ..errors import InputError
 from ..work_dir.layout import MEMORY, task_dir
@@ -46,7 +46,7 @@ def exemplars_of(run: ReportRun) -> list[ClassExemplars]:
         raise InputError('the run has no memory')
     task = max(run.tasks)
     memory = ExemplarMemory.read(task_dir(run.folder, task) / MEMORY)
-    config = task_config(recorded_config(run.folder), task)
+    config = task_config(read_recorded_config(run.folder), task)
     folder = build_source(config.train_dataloader.dataset.dataset, test_mode=False).data_prefix['img_path']
     kept: dict[int, list[str]] = {}
     for exemplar in memory.exemplars:

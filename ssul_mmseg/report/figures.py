@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from ..work_dir.results import COLUMNS
@@ -26,16 +27,17 @@ STYLE = {
     'axes.spines.top': False, 'axes.spines.right': False, 'axes.linewidth': .8, 'legend.frameon': False,
     'axes.grid': True, 'axes.grid.axis': 'y', 'grid.color': INK, 'grid.alpha': .15, 'grid.linewidth': .8,
 }
-WIDTH, HEIGHT = 5.0, 3.2
+WIDTH, HEIGHT = 4.2, 3.0
 """Size of a figure in inches; a page shows an inch as 96 pixels."""
 PIXELS = 96
-CELL = .3
+CELL = .27
 """Inches that a class takes in a matrix."""
 MOST_NUMBERS = 25
 """Classes up to which the cells of a matrix hold numbers."""
-MARGIN = 1.6
-"""Inches beside a matrix for names."""
-SHADES = 'Blues'
+LETTER, MARGIN = .085, .3
+"""Inches beside a matrix for each letter of the longest name, and for the rest."""
+SHADES = LinearSegmentedColormap.from_list('shades', [(.16, .43, .73, .05), (.16, .43, .73, 1)])
+"""From nearly transparent to opaque, so that 0 is as dark as the page."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def iou_map(row: Row) -> Chart:
     """IoU of each class after every task as a heat map."""
     values = row.iou()
     tasks = [f'task {task}' if values.shape[1] < 7 else str(task) for task in range(values.shape[1])]
-    image = _matrix(values, row.classes, tasks, '{:.0f}', 100, 2 * CELL)
+    image = _matrix(values, row.classes, tasks, 2 * CELL)
     return Chart('IoU of each class', 'IoU in % of each class after every task; empty until the class is learned.',
                  *image)
 
@@ -170,30 +172,39 @@ def confusion_map(row: Row) -> Chart:
     if shares is None:
         return Chart(title, 'Left out: the run is of a version that did not keep it; evaluate the task again by '
                      'deleting its result.json and resuming.')
-    image = _matrix(100 * shares, row.classes, row.classes, '{:.0f}', 100, CELL)
-    return Chart(title, 'Share in % of the pixels of each class (row) that is taken for each class (column); unknown '
-                 'counts as background. A class that no test pixel shows has an empty row.', *image)
+    percent = 100 * shares
+    image = _matrix(np.where(percent < .5, np.nan, percent), row.classes, row.classes, CELL)
+    return Chart(title, 'Share in % of the pixels of each class (row) that is taken for each class (column), empty '
+                 'below 0.5; unknown counts as background. A class that no test pixel shows has an empty row.', *image)
 
 
-def _matrix(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], form: str, most: float,
-            width: float) -> tuple[str, int]:
-    """A matrix as shaded cells, with numbers where there are few; NaN is empty."""
+def _matrix(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], width: float) -> tuple[str, int]:
+    """A matrix of percentages as shaded cells, with numbers where there are few; NaN is empty.
+
+    Args:
+        values: float (rows, columns).
+        rows: their names.
+        columns: their names.
+        width: inches of a column; where it is narrow, names stand upright.
+    """
     height, count = values.shape
-    size = count * width + MARGIN, height * CELL + MARGIN / 2
+    upright = width <= CELL
+    names = LETTER * max(map(len, rows)) + MARGIN
+    size = count * width + names, height * CELL + (names if upright else 2 * CELL)
     with matplotlib.rc_context({**STYLE, 'axes.grid': False, 'font.size': 9}):
         figure = Figure(figsize=size, layout='constrained')
         axes = figure.subplots()
-        axes.pcolormesh(values, cmap=SHADES, vmin=0, vmax=most, edgecolors='none')
+        axes.pcolormesh(values, cmap=SHADES, vmin=0, vmax=100, edgecolors='none')
         axes.invert_yaxis()
         axes.set_yticks(np.arange(height) + .5, rows)
-        axes.set_xticks(np.arange(count) + .5, columns, rotation=0 if width > CELL else 90)
+        axes.set_xticks(np.arange(count) + .5, columns, rotation=90 if upright else 0)
         axes.xaxis.tick_top()
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         for (y, x), value in np.ndenumerate(values) if height <= MOST_NUMBERS else ():
             if not np.isnan(value):
-                axes.text(x + .5, y + .5, form.format(value), ha='center', va='center', fontsize=8,
-                          color='white' if value > most / 2 else '#1f2937')
+                axes.text(x + .5, y + .5, f'{value:.0f}', ha='center', va='center', fontsize=8,
+                          color='white' if value > 50 else INK)
         return _svg(figure)
 
 

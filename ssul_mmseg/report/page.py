@@ -2,21 +2,25 @@
 import contextlib
 import csv
 import io
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jinja2
 import numpy as np
 
 from ..errors import InputError
-from ..evaluation.tables import ABSENT, FORGETTING, class_list, comparison_cells, number, scenario_table, table
+from ..evaluation.tables import ABSENT, FORGETTING, class_list, comparison_cells, number, table
 from ..work_dir.files import write_text
 from ..work_dir.results import COLUMNS
 from . import figures
 from .collect import Report, ReportRun, Row, collect
 from .figures import Chart
+
+if TYPE_CHECKING:
+    from .exemplars import ClassExemplars
+    from .strips import Strips
 
 PAGE, MARKDOWN, NUMBERS = 'report.html', 'report.md', 'report.csv'
 MOST_MISTAKES = 8
@@ -30,6 +34,7 @@ class Part:
 
     Args:
         row: the row.
+        seeds: a sentence on its seeds.
         run: the run of which pictures are shown, its first.
         tasks: cells of the table of its tasks, header first.
         notes: sentences on the table.
@@ -42,14 +47,15 @@ class Part:
     """
 
     row: Row
+    seeds: str
     run: ReportRun
     tasks: list[list[str]]
     notes: list[str]
     maps: list[Chart]
     mistakes: list[list[str]]
-    exemplars: list
+    exemplars: 'list[ClassExemplars]'
     exemplar_note: str
-    strips: object
+    strips: 'Strips | None'
     strip_note: str
 
 
@@ -71,42 +77,48 @@ def write_report(paths: Sequence[str | Path], out: str | Path, images: int = 6) 
     if images < 0:
         raise InputError(f'--images is {images}; give a number of images, 0 for none')
     report = collect(paths)
-    out = Path(out)
-    with _whole(out):
+    with _folder(Path(out)) as write:
         parts = [_part(row, images) for row in report.first_order]
         charts = _charts(report)
         header, body = _comparison(report)
-        write_text(out / NUMBERS, csv_text(report))
-        write_text(out / MARKDOWN, markdown(report, parts, charts, [header, *body]))
-        write_text(out / PAGE, _template().render(
-            report=report, header=header, body=body, charts=charts, parts=parts, going=_going(report), number=number,
-            versions=report.runs[0].document['versions'], images=images))
-    return out / PAGE
+        page = _template().render(report=report, header=header, body=body, charts=charts, parts=parts,
+                                  going=_going(report), versions=report.runs[0].document['versions'])
+        write(NUMBERS, csv_text(report))
+        write(MARKDOWN, markdown(report, parts, charts, [header, *body]))
+        write(PAGE, page)
+    return Path(out, PAGE)
 
 
 @contextlib.contextmanager
-def _whole(out: Path) -> Iterator[None]:
-    """Where a report cannot be finished, remove what it has written, and the folder if it was made for it."""
-    made = not out.exists()
+def _folder(out: Path) -> Iterator[Callable[[str, str], None]]:
+    """Give a function that writes a file of a folder; where not all can be written, remove those that were.
+
+    Raises:
+        InputError: the folder or a file cannot be written.
+    """
+    made, written = not out.exists(), []
+
+    def write(name: str, text: str) -> None:
+        try:
+            write_text(out / name, text)
+        except InputError as error:
+            raise InputError(f'{error.fault}; free space, or choose another folder with --out') from error
+        written.append(out / name)
+
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        _remove(out, made)
-        raise InputError(f'the report cannot be written to {out} ({error.strerror or error}); choose another folder '
-                         'with --out') from error
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f'the folder {out} cannot be made ({error.strerror}); choose another one with '
+                             '--out') from error
+        yield write
     except BaseException:
-        _remove(out, made)
-        raise
-
-
-def _remove(out: Path, made: bool) -> None:
-    """Remove the files of a report, and its folder where it was made for it and holds nothing else."""
-    with contextlib.suppress(OSError):
-        for name in (PAGE, MARKDOWN, NUMBERS):
-            (out / name).unlink(missing_ok=True)
+        for file in written:
+            file.unlink(missing_ok=True)
         if made:
-            os.rmdir(out)
+            with contextlib.suppress(OSError):
+                out.rmdir()
+        raise
 
 
 def _template() -> jinja2.Template:
@@ -140,7 +152,9 @@ def _part(row: Row, images: int) -> Part:
     from .exemplars import exemplars_of
     from .strips import strips_of
     run = row.runs[0]
-    exemplars, strips, exemplar_note, strip_note = [], None, '', 'Left out, as --images is 0.'
+    exemplars: list[ClassExemplars] = []
+    strips: Strips | None = None
+    exemplar_note, strip_note = '', 'Left out: --images is 0.'
     try:
         exemplars = exemplars_of(run)
     except InputError as error:
@@ -153,8 +167,9 @@ def _part(row: Row, images: int) -> Part:
     notes = [FORGETTING]
     if entry['absent']:
         notes.append(ABSENT.format(len(entry['absent']), len(entry['IoU']) - 1, class_list(entry['absent'])))
-    return Part(row, run, _task_cells(row), notes, [figures.iou_map(row), figures.confusion_map(row)], _mistakes(row),
-                exemplars, exemplar_note, strips, strip_note)
+    maps = [figures.iou_map(row), figures.confusion_map(row)]
+    return Part(row, _seeds(row), run, _task_cells(row), notes, maps, _mistakes(row), exemplars, exemplar_note, strips,
+                strip_note)
 
 
 def _task_cells(row: Row) -> list[list[str]]:
@@ -177,7 +192,7 @@ def _scaled(values: dict[int, float], task: int, unit: float) -> float | None:
 
 def _mistakes(row: Row) -> list[list[str]]:
     """Which classes are most often taken for which others, by their share of the class's pixels; header first."""
-    cells = [['class', 'taken for', 'share of its pixels in %']]
+    cells = [['class', 'taken for', 'share in %']]
     shares = row.confusion()
     if shares is not None:
         pairs = [(share, true, predicted) for (true, predicted), share in np.ndenumerate(shares)
@@ -192,13 +207,20 @@ def markdown(report: Report, parts: Sequence[Part], charts: Sequence[Chart], com
     text = [f'# {report.title}', 'mIoU in percent after the last task; mean ± sample standard deviation over seeds.',
             table(comparison[0], comparison[1:]), *_going(report)]
     for part in parts:
-        text += [f'## {part.row.title}', f'Means over {len(part.row.runs)} runs.', table(part.tasks[0], part.tasks[1:], text=(0, 1)), *part.notes]
+        text += [f'## {part.row.title}', part.seeds, table(part.tasks[0], part.tasks[1:], text=(0, 1)),
+                 *part.notes]
         if len(part.mistakes) > 1:
             text.append(table(part.mistakes[0], part.mistakes[1:], text=(0, 1)))
     for chart in charts:
         if not chart.image:
             text.append(f'{chart.title}: {chart.caption}')
     return '\n\n'.join(text) + '\n'
+
+
+def _seeds(row: Row) -> str:
+    """A sentence on the seeds of a row."""
+    seeds = [str(run.document['seed']) for run in row.runs]
+    return f'Seed {seeds[0]}.' if len(seeds) == 1 else f'Means over the seeds {", ".join(seeds)}.'
 
 
 def csv_text(report: Report) -> str:

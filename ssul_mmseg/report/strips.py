@@ -11,7 +11,7 @@ from .. import components  # noqa: F401 - registers what a config may name
 from ..datasets.task_dataset import TaskDataset
 from ..datasets.transforms import LoadImage, LoadLabels
 from ..engine.progress_hook import duration
-from ..engine.resume import recorded_config
+from ..engine.recorded_config import read_recorded_config
 from ..engine.run import Run
 from ..engine.task_config import task_config
 from ..prediction import Predictor
@@ -64,7 +64,7 @@ def strips_of(run: ReportRun, count: int) -> Strips:
     Raises:
         InputError: its weights, its config or its data are not at hand.
     """
-    config, tasks = recorded_config(run.folder), sorted(run.tasks)
+    config, tasks = read_recorded_config(run.folder), sorted(run.tasks)
     data = Run(config).test_data(task_config(config, 0))
     palette = data.metainfo['palette']
     images = choose_images(data, count)
