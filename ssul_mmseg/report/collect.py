@@ -206,10 +206,12 @@ def _read(path: Path) -> ReportRun:
     document = read_results(path)
     if not document['tasks']:
         raise InputError(f'the run of {path} has learned no task yet; wait until its first task is learned')
-    size = run_settings(path).get('memory.size')
+    settings = run_settings(path)
+    # Without a config: a task replays the whole memory.
+    size = settings.get('memory.size', 0) if settings else max(entry['memory'] for entry in document['tasks'])
     if type(size) is not int:
-        # A run without its config: a task replays the whole memory.
-        size = max(entry['memory'] for entry in document['tasks'])
+        raise InputError(f'memory.size in {path.parent / RUN if path.is_file() else path / RUN} is {size!r}, not a '
+                         'number of images; restore the file')
     return ReportRun(path, document, size, document['method'])
 
 

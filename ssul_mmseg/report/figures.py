@@ -27,9 +27,11 @@ STYLE = {
     'axes.spines.top': False, 'axes.spines.right': False, 'axes.linewidth': .8, 'legend.frameon': False,
     'axes.grid': True, 'axes.grid.axis': 'y', 'grid.color': INK, 'grid.alpha': .15, 'grid.linewidth': .8,
 }
-WIDTH, HEIGHT = 4.2, 3.0
+WIDTH, HEIGHT = 4.2, 2.7
 """Size of a figure in inches; a page shows an inch as 96 pixels."""
 PIXELS = 96
+SHORT, LINE = 14, .2
+"""Letters of a name of which two stand side by side in a legend; inches that a line of it takes."""
 CELL = .27
 """Inches that a class takes in a matrix."""
 MOST_NUMBERS = 25
@@ -83,20 +85,24 @@ def curves(rows: Sequence[Row]) -> Chart:
 def class_orders(rows: Sequence[Row]) -> Chart:
     """Spread of the final mIoU over class orders (Fig. 3b), a box for each method; seeds of an order are averaged."""
     title = 'mIoU over class orders'
-    found: dict[str, list[float]] = defaultdict(list)
+    every: dict[str, list[float]] = defaultdict(list)
     for row in rows:
         if row.final:
-            found[row.name].append(float(np.mean([final['all'] for final in row.final])))
-    if not any(len(values) > 1 for values in found.values()):
+            every[row.name].append(float(np.mean([final['all'] for final in row.final])))
+    found = {name: values for name, values in every.items() if len(values) > 1}
+    if not found:
         return Chart(title, 'Left out: it needs finished runs of at least two class orders of one method.')
     with matplotlib.rc_context(STYLE):
         figure, axes = _figure()
-        axes.boxplot(list(found.values()), tick_labels=list(found), widths=.45,
+        # Names of methods are long: boxes lie, one below the other.
+        axes.boxplot(list(found.values()), tick_labels=list(found), widths=.45, orientation='horizontal',
                      **{f'{part}props': {'color': INK} for part in ('box', 'whisker', 'cap')},
                      medianprops={'color': COLOURS[0], 'linewidth': 2}, showfliers=False)
         for place, values in enumerate(found.values(), start=1):
-            axes.plot([place] * len(values), values, 'o', color=COLOURS[0], alpha=.6, markersize=5)
-        _axes(axes, '', 'mIoU of all classes in %', legend=False)
+            axes.plot(values, [place] * len(values), 'o', color=COLOURS[0], alpha=.6, markersize=5)
+        axes.invert_yaxis()
+        axes.grid(axis='x')
+        _axes(axes, 'mIoU of all classes in %', '', legend=False)
         counts = ', '.join(f'{name}: {len(values)}' for name, values in found.items())
         return Chart(title, f'mIoU of all classes after the last task, a point for each class order ({counts}); the '
                      'box holds the middle half of them, the line is the median.', *_svg(figure))
@@ -220,7 +226,11 @@ def _axes(axes: Axes, x: str, y: str, legend: bool = True) -> None:
     axes.set_ylabel(y)
     axes.set_axisbelow(True)
     if legend:
-        axes.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0, handlelength=1.6, fontsize=10)
+        names = axes.get_legend_handles_labels()[1]
+        columns = 2 if max(map(len, names)) <= SHORT else 1
+        axes.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0, handlelength=1.6,
+                    fontsize=10)
+        axes.figure.set_figheight(HEIGHT + LINE * -(-len(names) // columns))
 
 
 def _svg(figure: Figure) -> tuple[str, int]:
