@@ -240,8 +240,8 @@ def test_the_table_of_numbers_holds_every_value(put, tmp_path):
 
 
 def test_names_are_escaped(put, tmp_path):
-    text = write_report([put(content=document(method='<b>|mine'))], tmp_path / 'out').read_text()
-    assert '<b>|mine' not in text and '&lt;b&gt;|mine' in text
+    text = write_report([put('r\udcff', document(method='<b>|mine'))], tmp_path / 'out').read_text()
+    assert '<b>|mine' not in text and '&lt;b&gt;|mine' in text and r'r\udcff: configs/x.py' in text
     assert r'<b>\|mine' in (tmp_path / 'out/report.md').read_text()
 
 

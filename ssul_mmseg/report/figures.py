@@ -3,12 +3,14 @@ import io
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..work_dir.results import COLUMNS
 from .collect import Row
@@ -21,7 +23,7 @@ SCHEME = ('<style>svg{color:#3b4048}text{font-family:system-ui,-apple-system,"Se
 COLOURS = ('#2f74c0', '#d9822b', '#3d9970', '#b0498c', '#8c7a2f', '#7a6fd0')
 """Colours of lines, visible on white and on black."""
 MARKS = ('o', 's', '^', 'D', 'v', 'P')
-STYLE = {
+STYLE: dict[Any, Any] = {
     'svg.fonttype': 'none', 'svg.hashsalt': 'report', 'font.size': 11, 'font.family': 'sans-serif',
     'text.color': INK, 'axes.labelcolor': INK, 'axes.edgecolor': INK, 'xtick.color': INK, 'ytick.color': INK,
     'axes.spines.top': False, 'axes.spines.right': False, 'axes.linewidth': .8, 'legend.frameon': False,
@@ -77,8 +79,8 @@ def curves(rows: Sequence[Row]) -> Chart:
                           marker=MARKS[place % len(MARKS)], markersize=5)
                 axes.fill_between(tasks, [min(values[task]) for task in tasks], [max(values[task]) for task in tasks],
                                   color=colour, alpha=.18, linewidth=0)
-        _axes(axes, 'task', 'mIoU in %')
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        _label(figure, axes, 'task', 'mIoU in %')
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return Chart('mIoU per task', f'{caption}.', *_svg(figure))
 
 
@@ -96,13 +98,13 @@ def class_orders(rows: Sequence[Row]) -> Chart:
         figure, axes = _figure()
         # Names of methods are long: boxes lie, one below the other.
         axes.boxplot(list(found.values()), tick_labels=list(found), widths=.45, orientation='horizontal',
-                     **{f'{part}props': {'color': INK} for part in ('box', 'whisker', 'cap')},
-                     medianprops={'color': COLOURS[0], 'linewidth': 2}, showfliers=False)
+                     boxprops=dict(color=INK), whiskerprops=dict(color=INK), capprops=dict(color=INK),
+                     medianprops=dict(color=COLOURS[0], linewidth=2), showfliers=False)
         for place, values in enumerate(found.values(), start=1):
             axes.plot(values, [place] * len(values), 'o', color=COLOURS[0], alpha=.6, markersize=5)
         axes.invert_yaxis()
         axes.grid(axis='x')
-        _axes(axes, 'mIoU of all classes in %', '', legend=False)
+        _label(figure, axes, 'mIoU of all classes in %', '', legend=False)
         counts = ', '.join(f'{name}: {len(values)}' for name, values in found.items())
         return Chart(title, f'mIoU of all classes after the last task, a point for each class order ({counts}); the '
                      'box holds the middle half of them, the line is the median.', *_svg(figure))
@@ -124,11 +126,11 @@ def memory_sizes(rows: Sequence[Row]) -> Chart:
     with matplotlib.rc_context(STYLE):
         figure, axes = _figure()
         for place, (method, sizes) in enumerate(lines.items()):
-            spreads = [np.std(values, ddof=1) if len(values) > 1 else 0 for values in sizes.values()]
+            spreads = [float(np.std(values, ddof=1)) if len(values) > 1 else 0. for values in sizes.values()]
             axes.errorbar(list(sizes), [np.mean(values) for values in sizes.values()], spreads, capsize=3,
                           color=COLOURS[place % len(COLOURS)], marker=MARKS[place % len(MARKS)], linewidth=2,
                           markersize=5, label=method)
-        _axes(axes, 'images in the memory', 'mIoU of all classes in %')
+        _label(figure, axes, 'images in the memory', 'mIoU of all classes in %')
         return Chart(title, 'mIoU of all classes after the last task; bars are the sample standard deviation over '
                      'runs. Size 0 is the method without a memory.', *_svg(figure))
 
@@ -158,8 +160,8 @@ def _bars(rows: Sequence[Row], title: str, key: str, unit: float, name: str, cap
             offset = (place - (len(rows) - 1) / 2) * width
             axes.bar([task + offset for task in values], [value / unit for value in values.values()], width * .9,
                      color=COLOURS[place % len(COLOURS)], label=row.title)
-        _axes(axes, 'task', name, legend=len(rows) > 1)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        _label(figure, axes, 'task', name, legend=len(rows) > 1)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return Chart(title, f'{caption}.', *_svg(figure))
 
 
@@ -220,8 +222,8 @@ def _figure() -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _axes(axes: Axes, x: str, y: str, legend: bool = True) -> None:
-    """Label axes, and set a legend above them."""
+def _label(figure: Figure, axes: Axes, x: str, y: str, legend: bool = True) -> None:
+    """Label axes, and set a legend above them, for which the figure grows."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_axisbelow(True)
@@ -230,7 +232,7 @@ def _axes(axes: Axes, x: str, y: str, legend: bool = True) -> None:
         columns = 2 if max(map(len, names)) <= SHORT else 1
         axes.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0, handlelength=1.6,
                     fontsize=10)
-        axes.figure.set_figheight(HEIGHT + LINE * -(-len(names) // columns))
+        figure.set_size_inches(WIDTH, HEIGHT + LINE * -(-len(names) // columns))
 
 
 def _svg(figure: Figure) -> tuple[str, int]:

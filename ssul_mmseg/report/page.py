@@ -100,7 +100,8 @@ def _folder(out: Path) -> Iterator[Callable[[str, str], None]]:
 
     def write(name: str, text: str) -> None:
         try:
-            write_text(out / name, text)
+            # The name of a folder or an image may hold bytes that are no text.
+            write_text(out / name, text.encode(errors='backslashreplace').decode())
         except InputError as error:
             raise InputError(f'{error.fault}; free space, or choose another folder with --out') from error
         written.append(out / name)

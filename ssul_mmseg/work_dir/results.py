@@ -1,4 +1,5 @@
 """Result files: one entry per task, one document per run."""
+import copy
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -31,7 +32,7 @@ TASK = {
     'seconds': NUMBER,
 }
 # What entries of earlier versions lack; there it stands for "not known".
-LATER = {
+LATER: dict[str, tuple[list | tuple, Any]] = {
     'confusion': ([[WHOLE]], []),
     'peak_memory': ((int, type(None)), None),
 }
@@ -158,7 +159,8 @@ def read_entry(path: str | Path, task: int, classes: Sequence[str] = ()) -> dict
 def _complete(entry: dict, prefix: str = '') -> str | None:
     """Give a task's entry what an earlier version did not write; say what is wrong with what there is."""
     for key, (shape, default) in LATER.items():
-        fault = schema_fault(entry.setdefault(key, default), shape, prefix + key)
+        # A copy: what is changed in one entry must not change the default of the next.
+        fault = schema_fault(entry.setdefault(key, copy.copy(default)), shape, prefix + key)
         if fault:
             return fault
     rows, size = entry['confusion'], len(entry['IoU'])
