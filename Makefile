@@ -12,9 +12,10 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lite]'
 	touch $@
 
-demo: $(VENV)/.installed  ## SSUL-M on the embedded data set, all tasks, ending in the table
+demo: $(VENV)/.installed  ## SSUL-M on the embedded data set, all tasks, ending in the table and the path of a page
 	rm -rf work_dirs/demo
 	$(BIN)/python tools/train.py configs/ssul/shapes_4-1_m.py --work-dir work_dirs/demo
+	$(BIN)/python tools/report.py work_dirs/demo --out work_dirs/demo/report
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -2,12 +2,15 @@
 import contextlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+import torch
 from mmengine.dist import get_world_size
 
 MEMORY = Path('/proc/meminfo')
 GROUPS = Path('/proc/self/cgroup')
+STATUS, PEAK_RESET = Path('/proc/self/status'), Path('/proc/self/clear_refs')
 # cgroup name in GROUPS -> (root folder, limit file, usage file, name of the reclaimable cache in memory.stat).
 # cgroup v2 has an empty name. The kernel frees the reclaimable cache when memory is short, so it counts as free.
 MEMORY_GROUPS = {
@@ -30,6 +33,28 @@ def free_memory() -> int:
                 cache = re.search(rf'^{reclaimable} (\d+)$', (folder / 'memory.stat').read_text(), re.M)
                 free = min(free, left + int(cache[1] if cache else 0))
     return max(0, free)
+
+
+def watch_memory() -> Callable[[], int | None]:
+    """Watch from now on how much memory this process uses: that of its GPU where there is one, else its own.
+
+    Returns:
+        A function that gives the most bytes used at any moment since; None where the system does not say.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.max_memory_allocated
+    try:
+        PEAK_RESET.write_text('5')  # Linux: the peak of resident memory starts anew
+    except OSError:
+        return lambda: None
+    return _peak_memory
+
+
+def _peak_memory() -> int | None:
+    """The most resident memory since the last reset, in bytes."""
+    found = re.search(r'^VmHWM:\s+(\d+) kB', STATUS.read_text(), re.M)
+    return int(found[1]) * 1024 if found else None
 
 
 def _group_folders(kind: str, root: Path) -> list[Path]:

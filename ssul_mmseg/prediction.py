@@ -44,6 +44,8 @@ class Prediction:
         classes: names by label, background first.
         palette: colours by label, RGB.
         orientation: how EXIF turns the stored image to the one that is shown, 1 (not at all) to 8.
+        unknown: bool (H, W), where the network sees an object of no class that it has learned; there ``labels`` are
+            background.
     """
 
     image: str
@@ -52,6 +54,7 @@ class Prediction:
     classes: Sequence[str]
     palette: Sequence[Sequence[int]]
     orientation: int = UPRIGHT
+    unknown: np.ndarray | None = None
 
     def mask(self) -> Image.Image:
         """An indexed image: its values are the labels, its colours the palette's.
@@ -130,8 +133,9 @@ class Predictor:
             height, width = results['ori_shape']
             raise InputError(f'image {image} of {width} x {height} pixels is too large for the memory ({fault}); make '
                              'it smaller, or cut it into pieces') from error
-        labels[labels == UNKNOWN] = BACKGROUND
-        return Prediction(str(image), pixels, labels, self.classes, self.palette, results['exif_orientation'])
+        unknown = labels == UNKNOWN
+        labels[unknown] = BACKGROUND
+        return Prediction(str(image), pixels, labels, self.classes, self.palette, results['exif_orientation'], unknown)
 
 
 def find_images(arguments: Sequence[str]) -> list[str]:

@@ -101,3 +101,10 @@ def test_leftovers_of_killed_processes_go_and_all_else_stays(tmp_path):
 def test_digest_is_blake2b_of_128_bits():
     assert digest(b'') == 'cae66941d9efbd404e4d88758ea67670'
     assert digest(b'a') != digest(b'b')
+
+
+def test_a_row_of_whole_numbers_stands_in_one_line(tmp_path):
+    content = {'rows': [[1, -20], [3, 4]], 'text': '[\n 1,\n 2\n]', 'empty': [], 'mixed': [1, None]}
+    write_json(tmp_path / 'a.json', content)
+    text = (tmp_path / 'a.json').read_text()
+    assert '\n  [1, -20],\n  [3, 4]\n' in text and read_json(tmp_path / 'a.json') == content

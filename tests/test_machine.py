@@ -3,7 +3,7 @@ import os
 import pytest
 
 from ssul_mmseg import machine
-from ssul_mmseg.machine import free_disk, free_memory, processes_here, usable_cores
+from ssul_mmseg.machine import free_disk, free_memory, processes_here, usable_cores, watch_memory
 
 
 @pytest.fixture
@@ -78,3 +78,16 @@ def test_processes_of_this_machine(monkeypatch, variables, world, here):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(machine, 'get_world_size', lambda: world)
     assert processes_here() == here
+
+
+@pytest.mark.skipif(not machine.PEAK_RESET.exists(), reason='only Linux says')
+def test_the_peak_of_memory_is_that_since_the_watch_began(tmp_path, monkeypatch):
+    def used(megabytes):
+        peak = watch_memory()
+        bytearray(megabytes * 2**20)[::4096] = b'x' * (megabytes * 256)  # a page counts once it is written
+        return peak()
+    few = used(1)
+    assert 380 * 2**20 < used(400) - few < 450 * 2**20
+    assert used(1) - few < 50 * 2**20
+    monkeypatch.setattr(machine, 'PEAK_RESET', tmp_path / 'nowhere' / 'clear_refs')
+    assert watch_memory()() is None

@@ -72,6 +72,12 @@ def test_hand_computed_map():
     assert result['mIoU_all_no_background'] == pytest.approx(100 / 3)
 
 
+def test_confusion_counts_labelled_by_predicted_class_over_all_images():
+    result = evaluated([sample(PREDICTED, TRUE), sample([[3, 0, UNKNOWN]], [[2, 2, 4]])])
+    # Rows are labels: of b one pixel each is found, taken for c, and for background; d is not learned: background.
+    assert result['confusion'] == [[2, 0, 0, 0], [0, 1, 1, 0], [1, 0, 1, 1], [1, 0, 0, 0]]
+
+
 def test_unknown_in_the_ground_truth_is_background():
     assert evaluated([sample([[0, 1, 0]], [[UNKNOWN, UNKNOWN, 0]])])['IoU']['background'] == pytest.approx(200 / 3)
 

@@ -148,10 +148,11 @@ STOPS = {
 
 
 def results(work_dir):
-    """The results document without timings."""
+    """The results document without time and memory."""
     document = json.loads((work_dir / 'results.json').read_text())
     for entry in document['tasks']:
         assert entry.pop('seconds') >= 0
+        del entry['peak_memory']
     return document
 
 

@@ -21,6 +21,7 @@ ALLOWED = {
     'engine': {'datasets', 'models', 'solver', 'evaluation'},
     'components': {'datasets', 'models', 'methods', 'engine', 'evaluation'},
     'prediction': {'datasets', 'engine'},
+    'report': {'components', 'datasets', 'engine', 'evaluation', 'prediction'},
     'options': {'components', 'datasets', 'models', 'solver'},
     'cli': {'engine', 'options'},
     'sweep': {'cli', 'evaluation', 'options'},

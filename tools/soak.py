@@ -98,7 +98,7 @@ class Run:
         """What must not depend on the kills, by name: weights bit by bit, memory, and results without timings."""
         results = read_json(self.work_dir / RESULTS)
         for entry in results['tasks']:
-            del entry['seconds']
+            del entry['seconds'], entry['peak_memory']
         found: dict = {'results': results}
         for task in range(TASKS):
             folder = task_dir(self.work_dir, task)

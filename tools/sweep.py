@@ -9,7 +9,7 @@ from pathlib import Path
 from ssul_mmseg import cli
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.sweep.plan import Job, Plan, check_plan, make_plan
-from ssul_mmseg.sweep.report import write_report
+from ssul_mmseg.sweep.results_table import write_tables
 from ssul_mmseg.sweep.state import states
 from ssul_mmseg.sweep.submit import submit_workers
 from ssul_mmseg.sweep.table_file import read_table
@@ -69,7 +69,7 @@ def work(plan: Plan, jobs: Sequence[Job], slots: Sequence[dict[str, str]]) -> No
     found = states(plan.jobs)
     done = [cell for cell in plan.cells if found[cell] == 'done']
     if done:
-        print(write_report(plan, done))
+        print(write_tables(plan, done))
     for job, fault in worker.failed.items():
         print(f'failed: {job.title}: {fault}; see {job.folder / LOG}', file=sys.stderr)
     waiting = [job for job in worker.left if found[job] == 'waiting']

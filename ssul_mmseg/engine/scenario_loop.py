@@ -16,6 +16,7 @@ from ..datasets.task_dataset import TaskDataset
 from ..errors import InputError, machine_faults
 from ..evaluation.forgetting import forgetting
 from ..evaluation.tables import scenario_table
+from ..machine import watch_memory
 from ..work_dir.files import remove_leftovers, write_json, write_text
 from ..work_dir.layout import MEMORY, RESULT, RESULTS, TABLE, WEIGHTS
 from ..work_dir.lock import lock_work_dir
@@ -68,7 +69,7 @@ def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool =
 
 def run_task(run: Run, task: int) -> None:
     """Train one task, where it is not learned yet, and evaluate it."""
-    start = time.monotonic()
+    start, peak_memory = time.monotonic(), watch_memory()
     with _log_errors():
         config = task_config(run.config, task)
         if run.has(task, WEIGHTS):
@@ -83,7 +84,8 @@ def run_task(run: Run, task: int) -> None:
             train(runner)
             dataset, metrics = runner.train_dataloader.dataset, _test(run, runner)
     classes = [dataset.metainfo['classes'][label] for label in run.scenario.tasks[task]]
-    entry = task_entry(task, classes, dataset.num_new, dataset.num_exemplars, metrics, time.monotonic() - start)
+    entry = task_entry(task, classes, dataset.num_new, dataset.num_exemplars, metrics, time.monotonic() - start,
+                       peak_memory())
     if is_main_process():
         write_json(run.folder(task) / RESULT, entry)
     barrier()

@@ -135,6 +135,7 @@ def _set_data(cfg: Config, work_dir: str, task: int) -> None:
     train.batch_sampler.update(seed=seed, task=task)
     for loader in (train, test):
         loader.sampler = dict(type='DefaultSampler', shuffle=False)
+        loader.setdefault('num_workers', 0)  # PyTorch's default, and a run does not record it
         # PyTorch refuses persistent workers where there are none.
         loader.persistent_workers = loader.num_workers > 0 and loader.get('persistent_workers', False)
     # Training has workers of its own for the whole task; those of a pass before it end with the pass.

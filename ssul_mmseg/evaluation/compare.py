@@ -1,7 +1,7 @@
 """Put runs side by side, and the paper's numbers beside theirs."""
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,33 +40,49 @@ def compare(paths: Sequence[str | Path]) -> str:
     """
     if not paths:
         raise InputError('there is nothing to compare; give at least one results.json')
-    groups = group_runs(paths)
-    if not groups:
+    rows = comparison_rows(paths)
+    if not rows:
         raise InputError('none of the runs is finished; train one to its last task with --resume')
-    return show_groups(groups)
+    return comparison_tables(rows)
 
 
-def group_runs(paths: Sequence[str | Path], over_orders: bool = False,
-               papers: Mapping[str, Sequence[str]] | None = None) -> dict[Place, list[dict]]:
-    """Gather the runs of each method in each place.
+def comparison_rows(paths: Sequence[str | Path], over_orders: bool = False,
+                    papers: Mapping[str, Sequence[str]] | None = None) -> dict[Place, list[dict]]:
+    """Rows of the methods in each place, as :func:`~ssul_mmseg.evaluation.tables.comparison_table` takes them.
 
     Args:
         paths: what :func:`read_results` reads, one per run; unfinished ones are left out with a line each.
         over_orders: whether runs of several class orders belong together, as runs of several seeds do.
         papers: for some methods the place of their numbers in the paper's tables, see :func:`paper_row`.
 
-    Returns:
-        rows by place, as :func:`~ssul_mmseg.evaluation.tables.comparison_table` takes them.
+    Raises:
+        InputError: a method has the same run twice, or its runs differ in more than they may.
+    """
+    read = ((path, read_finished(path)) for path in paths)
+    groups = group_runs(((path, document) for path, document in read if document is not None), over_orders)
+    rows: dict[Place, list[dict]] = {}
+    for place, methods in groups.items():
+        rows[place] = []
+        for method, runs in methods.items():
+            final = [document['final'] for document in runs.values()]
+            rows[place].append(dict(method=method, runs=final, paper=_paper(place, method, papers or {})))
+    return rows
+
+
+def group_runs(runs: Iterable[tuple[str | Path, dict]],
+               over_orders: bool = False) -> dict[Place, dict[str, dict[tuple[str, int], dict]]]:
+    """Gather runs by place, then by method, then by class order and seed.
+
+    Args:
+        runs: what :func:`read_results` reads, and the document that it holds.
+        over_orders: whether runs of several class orders belong together, as runs of several seeds do.
 
     Raises:
         InputError: a method has the same run twice, or its runs differ in more than they may.
     """
-    groups: dict[Place, dict[str, dict[tuple, dict]]] = {}
-    first: dict[tuple, str | Path] = {}
-    for path in paths:
-        document = read_finished(path)
-        if document is None:
-            continue
+    groups: dict[Place, dict[str, dict[tuple[str, int], dict]]] = {}
+    first: dict[tuple[Place, str], str | Path] = {}
+    for path, document in runs:
         method, seed, order = document['method'], document['seed'], order_name(document['order'])
         place = Place(document['dataset'], document['scenario'], document['setting'],
                       SEVERAL if over_orders else order)
@@ -77,25 +93,21 @@ def group_runs(paths: Sequence[str | Path], over_orders: bool = False,
             raise InputError(f'the runs of {other} and {path} are both called {method}, but differ in more than the '
                              f'seed ({", ".join(differing[:5])}); give one of them another name by training it with '
                              '--cfg-options method=NAME')
-        runs = groups.setdefault(place, {}).setdefault(method, {})
-        if (order, seed) in runs:
+        members = groups.setdefault(place, {}).setdefault(method, {})
+        if (order, seed) in members:
             raise InputError(f'{path} is a second run of {method} on {" ".join(place[:3])}{order} with seed {seed}; '
                              'give one run per seed')
-        runs[order, seed] = document['final']
-    tables: dict[Place, list[dict]] = {}
-    for place, methods in groups.items():
-        tables[place] = [dict(method=method, runs=list(runs.values()), paper=_paper(place, method, papers or {}))
-                         for method, runs in methods.items()]
-    return tables
+        members[order, seed] = document
+    return groups
 
 
-def show_groups(groups: Mapping[Place, Sequence[dict]]) -> str:
-    """Show what :func:`group_runs` found, a table per place."""
+def comparison_tables(rows: Mapping[Place, Sequence[dict]]) -> str:
+    """Show what :func:`comparison_rows` found, a table per place."""
     parts = []
-    for place, rows in groups.items():
+    for place, methods in rows.items():
         unit = 'runs' if place.order == SEVERAL else 'seeds'
         title = f'{place.dataset} {place.scenario}, {place.setting}{place.order}'
-        parts.append(f'{title}: mIoU in percent\n\n{comparison_table(rows, unit)}')
+        parts.append(f'{title}: mIoU in percent\n\n{comparison_table(methods, unit)}')
     return '\n'.join(parts)
 
 

@@ -42,9 +42,10 @@ class IncrementalIoUMetric(BaseMetric):
     Needs ``dataset_meta['classes']``: names by label, background first. The result holds, in percent: ``mIoU_base``,
     ``mIoU_new``, ``mIoU_all`` (base and all count background, unless ``dataset_meta['background']`` says that every
     pixel is of a class: then only those of future classes are), ``mIoU_base_no_background``,
-    ``mIoU_all_no_background``, ``IoU`` by class name, and ``absent``, the names of the classes learned so far that no
-    pixel is labelled as. An absent class has IoU 0 if it is predicted anywhere, else None, which counts in no mean. A
-    mean over nothing is None.
+    ``mIoU_all_no_background``, ``IoU`` by class name, ``absent``, the names of the classes learned so far that no
+    pixel is labelled as, and ``confusion``, pixels by labelled class (row) and predicted class (column), in the order
+    of learning with background first. An absent class has IoU 0 if it is predicted anywhere, else None, which counts
+    in no mean. A mean over nothing is None.
 
     Args:
         scenario: a :class:`~ssul_mmseg.scenario.Scenario`, or its arguments, as a config gives them.
@@ -121,14 +122,19 @@ class IncrementalIoUMetric(BaseMetric):
         return classes
 
     def _counts(self, predicted: Tensor, true: Tensor) -> np.ndarray:
-        """Intersection, predicted and true area of every class, int64 (3, C)."""
+        """Pairs of labelled and predicted class that occur, and their pixels: int64 (2, number of such pairs).
+
+        A pair is ``labelled * C + predicted``. An image holds few of the C * C pairs; all would be large for each of
+        thousands of images.
+        """
         # One count of all pairs, ignored pixels in a last row of their own: selecting pixels takes seven times as long.
         size = self.num_channels
-        pairs = (true * size + predicted).flatten().bincount(minlength=(size + 1) * size).view(-1, size)[:size]
-        return torch.stack([pairs.diag(), pairs.sum(0), pairs.sum(1)]).cpu().numpy()
+        counts = (true * size + predicted).flatten().bincount(minlength=(size + 1) * size)[:size * size]
+        pairs = counts.nonzero()[:, 0]
+        return torch.stack([pairs, counts[pairs]]).cpu().numpy()
 
     def compute_metrics(self, results: list[np.ndarray]) -> dict:
-        """Turn the counts of all images, each int64 (3, C), into the metrics.
+        """Turn the counts of all images, each of :meth:`_counts`, into the metrics.
 
         Raises:
             InputError: there is no image, or ``dataset_meta`` does not name the scenario's classes.
@@ -136,9 +142,12 @@ class IncrementalIoUMetric(BaseMetric):
         if not results:
             raise InputError('there is no test image; check the paths of test_dataloader.dataset')
         names = self._class_names()
-        counts = np.sum(results, axis=0)
-        iou = iou_from_counts(*counts)
-        absent = {label for label in self.scenario.seen(self.task) if label != BACKGROUND and not counts[2][label]}
+        confusion = np.zeros((self.num_channels, self.num_channels), np.int64)
+        for pairs, pixels in results:
+            confusion.flat[pairs] += pixels
+        true = confusion.sum(axis=1)
+        iou = iou_from_counts(confusion.diagonal(), confusion.sum(axis=0), true)
+        absent = {label for label in self.scenario.seen(self.task) if label != BACKGROUND and not true[label]}
         if not self.dataset_meta.get('background', True):
             iou[BACKGROUND] = None
         seen = self.scenario.seen(self.task)
@@ -156,6 +165,7 @@ class IncrementalIoUMetric(BaseMetric):
             'mIoU_all_no_background': over([*base, *new]),
             'IoU': {names[label]: value for label, value in enumerate(iou)},
             'absent': [names[label] for label in sorted(absent)],
+            'confusion': confusion.tolist(),
         }
 
     def _class_names(self) -> Sequence[str]:

@@ -148,8 +148,13 @@ def comparison_table(rows: Sequence[dict], unit: str = 'seeds') -> str:
     Returns:
         Markdown; everything in percent.
     """
+    return table(*comparison_cells(rows, unit)) + '\n'
+
+
+def comparison_cells(rows: Sequence[dict], unit: str = 'seeds') -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of :func:`comparison_table`."""
     has_paper = any(row.get('paper') for row in rows)
-    header = ('method', *COLUMNS, unit, *(f'{column} (paper)' for column in COLUMNS if has_paper))
+    header = ['method', *COLUMNS, unit, *(f'{column} (paper)' for column in COLUMNS if has_paper)]
     body = []
     for row in rows:
         published = row.get('paper') or [None] * len(COLUMNS)
@@ -157,8 +162,8 @@ def comparison_table(rows: Sequence[dict], unit: str = 'seeds') -> str:
         spreads = []
         for column in COLUMNS:
             spreads.append(spread([run[column] for run in row['runs']]))
-        body.append((row['method'], *spreads, str(len(row['runs'])), *paper))
-    return table(header, body) + '\n'
+        body.append([row['method'], *spreads, str(len(row['runs'])), *paper])
+    return header, body
 
 
 def spread(values: Sequence[float | None]) -> str:

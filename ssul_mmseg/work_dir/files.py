@@ -3,11 +3,14 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import InputError
+
+NUMBERS = re.compile(r'(?<=\[)\n *-?\d+(,\n *-?\d+)*\n *(?=\])')
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
@@ -62,7 +65,9 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, content: Any) -> None:
     """Write human-readable JSON atomically; NaN, which JSON lacks, must be ``None`` already."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + '\n')
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+    # A matrix has a line for each row. A line break is never inside a text, where JSON writes it as \n.
+    write_text(path, NUMBERS.sub(lambda found: ' '.join(found[0].split()), text) + '\n')
 
 
 def read_json(path: str | Path) -> Any:

@@ -1,4 +1,5 @@
 """Result files: one entry per task, one document per run."""
+import copy
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -30,6 +31,11 @@ TASK = {
     'forgetting_per_task': [PERCENT],
     'seconds': NUMBER,
 }
+# What entries of earlier versions lack; there it stands for "not known".
+LATER: dict[str, tuple[list | tuple, Any]] = {
+    'confusion': ([[WHOLE]], []),
+    'peak_memory': ((int, type(None)), None),
+}
 DOCUMENT = {
     'config': TEXT,
     'dataset': TEXT,
@@ -45,7 +51,7 @@ DOCUMENT = {
 
 
 def task_entry(task: int, classes: Sequence[str], num_images: int, memory: int, metrics: Mapping,
-               seconds: float) -> dict:
+               seconds: float, peak_memory: int | None = None) -> dict:
     """Make the entry of one task, which its result file holds.
 
     Args:
@@ -55,6 +61,7 @@ def task_entry(task: int, classes: Sequence[str], num_images: int, memory: int, 
         memory: exemplars replayed.
         metrics: result of ``IncrementalIoUMetric``, in percent.
         seconds: wall-clock time of training and evaluation.
+        peak_memory: the most memory that the task used, in bytes; None where it is not known.
     """
     return {
         'task': task,
@@ -70,6 +77,8 @@ def task_entry(task: int, classes: Sequence[str], num_images: int, memory: int, 
         'forgetting': metrics['forgetting'],
         'forgetting_per_task': list(metrics['forgetting_per_task']),
         'seconds': round(seconds, 1),
+        'confusion': metrics['confusion'],
+        'peak_memory': peak_memory,
     }
 
 
@@ -119,6 +128,8 @@ def read_results(path: str | Path) -> dict:
     if not isinstance(document, dict) or document.get('schema') != SCHEMA:
         raise InputError(f'{path} is no result file of schema {SCHEMA}; give a results.json that tools/train.py wrote')
     fault = schema_fault(document, DOCUMENT)
+    for place, entry in enumerate(document['tasks'] if not fault else ()):
+        fault = fault or _complete(entry, f'tasks.{place}.')
     if fault:
         raise InputError(f'{path}: {fault}; run its training again with --resume')
     return document
@@ -136,12 +147,26 @@ def read_entry(path: str | Path, task: int, classes: Sequence[str] = ()) -> dict
         InputError: it is missing, torn, of another task, or lacks or distorts a value; names the value.
     """
     entry = read_json(path)
-    fault = schema_fault(entry, TASK) or schema_fault(entry['IoU'], dict.fromkeys(classes, PERCENT), 'IoU')
+    fault = (schema_fault(entry, TASK) or schema_fault(entry['IoU'], dict.fromkeys(classes, PERCENT), 'IoU')
+             or _complete(entry))
     if not fault and entry['task'] != task:
         fault = f'task is {entry["task"]}, not {task}'
     if fault:
         raise InputError(f'{path}: {fault}; delete it and run again with --resume')
     return entry
+
+
+def _complete(entry: dict, prefix: str = '') -> str | None:
+    """Give a task's entry what an earlier version did not write; say what is wrong with what there is."""
+    for key, (shape, default) in LATER.items():
+        # A copy: what is changed in one entry must not change the default of the next.
+        fault = schema_fault(entry.setdefault(key, copy.copy(default)), shape, prefix + key)
+        if fault:
+            return fault
+    rows, size = entry['confusion'], len(entry['IoU'])
+    if rows and {len(rows), *map(len, rows)} != {size}:
+        return f'{prefix}confusion is not of the {size} classes of {prefix}IoU'
+    return None
 
 
 def schema_fault(value: Any, shape: dict | list | tuple, key: str = '') -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.compare import group_runs, show_groups
+from ..evaluation.compare import comparison_rows, comparison_tables
 from ..work_dir.files import write_text
 from ..work_dir.layout import RESULTS
 from ..work_dir.results import COLUMNS, read_results
@@ -16,15 +16,15 @@ TABLE, MEANS, RUNS = 'table.md', 'table.csv', 'runs.csv'
 """The files of the table: for people; the same for programs; and each run by itself, whose spread figures show."""
 
 
-def write_report(plan: Plan, done: Sequence[Job]) -> str:
+def write_tables(plan: Plan, done: Sequence[Job]) -> str:
     """Write the tables of the cells that are done into the sweep's folder, and return the Markdown.
 
     Args:
         plan: the sweep.
         done: the cells that are done.
     """
-    groups = group_runs([job.folder for job in done], over_orders=plan.orders > 1, papers=plan.papers)
-    shown = show_groups(groups)
+    groups = comparison_rows([job.folder for job in done], over_orders=plan.orders > 1, papers=plan.papers)
+    shown = comparison_tables(groups)
     missing = len(plan.cells) - len(done)
     if missing:
         shown += f'\n{missing} of {len(plan.cells)} runs are not done and not in the table.\n'

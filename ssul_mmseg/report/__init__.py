@@ -1,0 +1,1 @@
+"""A page with the tables and pictures of runs; only ``pictures`` and ``strips`` need PyTorch and mmseg."""
