@@ -48,11 +48,11 @@ def fingerprint_of(paths: Sequence[str]) -> str:
     return digest(os.fsencode('\0'.join(names)) + states.tobytes())
 
 
-def scan_masks(paths: Sequence[str], workers: int) -> np.ndarray:
-    """Scan all masks, behind a progress bar if there are many: uint8 (num_images, 32)."""
+def scan_masks(paths: Sequence[str], workers: int, quiet: bool = False) -> np.ndarray:
+    """Scan all masks, behind a progress bar if there are many and it is wanted: uint8 (num_images, 32)."""
     chunks = [paths[start:start + CHUNK] for start in range(0, len(paths), CHUNK)]
     found = [np.zeros((0, MASK_VALUES // 8), dtype=np.uint8)]
-    with _progress(len(paths) >= MANY_MASKS) as progress:
+    with _progress(len(paths) >= MANY_MASKS and not quiet) as progress:
         bar = progress.add_task('Scanning masks', total=len(paths))
         for bits in _scan_chunks(chunks, workers if len(paths) >= FEW_MASKS else 1):
             found.append(bits)
@@ -60,7 +60,7 @@ def scan_masks(paths: Sequence[str], workers: int) -> np.ndarray:
     return np.concatenate(found)
 
 
-def contents_digest(paths: Sequence[str]) -> str:
+def contents_digest(paths: Sequence[str], quiet: bool = False) -> str:
     """Digest of the contents of files in their order; folders and times of modification do not change it.
 
     Raises:
@@ -73,7 +73,7 @@ def contents_digest(paths: Sequence[str]) -> str:
     whole = hashlib.blake2b(digest_size=16)
     try:
         # Threads are enough: reading and hashing release Python's lock.
-        with ThreadPoolExecutor(usable_cores()) as pool, _progress(len(paths) >= MANY_FILES) as progress:
+        with ThreadPoolExecutor(usable_cores()) as pool, _progress(len(paths) >= MANY_FILES and not quiet) as progress:
             bar = progress.add_task('Reading images and masks', total=len(paths))
             for start in range(0, len(paths), MANY_FILES):
                 part = paths[start:start + MANY_FILES]

@@ -47,6 +47,7 @@ class TaskDataset(Dataset):
         index_cache: folder where the class index is kept.
         saliency_dir: folder of the saliency maps, below the data root.
         test_mode: whether this is a test set.
+        quiet: whether reading many files shows no progress.
 
     Raises:
         InputError: a folder, list, image, mask or saliency map is missing or damaged, an image is named twice, a mask
@@ -65,7 +66,8 @@ class TaskDataset(Dataset):
                  seed: int = 0,
                  index_cache: str | None = None,
                  saliency_dir: str = 'SaliencyMap',
-                 test_mode: bool = False) -> None:
+                 test_mode: bool = False,
+                 quiet: bool = False) -> None:
         self.scenario = Scenario(**scenario)
         if exemplar_labels not in MEMORY_LABELS:
             raise InputError(f'memory.labels is {exemplar_labels!r}; choose one of {", ".join(MEMORY_LABELS)}')
@@ -74,6 +76,7 @@ class TaskDataset(Dataset):
         self.seed = seed
         self.saliency_dir = saliency_dir
         self.test_mode = test_mode
+        self.quiet = quiet
         self.source = build_source(dataset, test_mode)
         images, masks = self._paths()
         self._check_names(images)
@@ -84,7 +87,7 @@ class TaskDataset(Dataset):
         self.label_table = label_table(self.source, self.scenario)
         self.metainfo = self._metainfo(names, class_colours(self.source.metainfo, dataset['type']))
         self.pipeline = Compose(pipeline)
-        self.index = ClassIndex.load(masks, index_file(index_cache, self.source))
+        self.index = ClassIndex.load(masks, index_file(index_cache, self.source), quiet=quiet)
         self._check_values(masks)
         self._choose(task, exemplars)
 
@@ -241,7 +244,7 @@ class TaskDataset(Dataset):
             if self._saliency_maps():
                 files += map(self.saliency_path, used)
             shown = '\n'.join(f'{self.image_id(image)} {" ".join(map(str, labels))}' for image, labels in self._samples)
-            self._digest = digest(f'{shown}\n{contents_digest(files)}'.encode())
+            self._digest = digest(f'{shown}\n{contents_digest(files, self.quiet)}'.encode())
         return self._digest
 
     def __len__(self) -> int:
