@@ -115,7 +115,8 @@ def test_one_process_of_many_shows_it(clock, capsys, monkeypatch, live):
 
 def test_a_quiet_run_shows_its_table_alone_and_is_the_same_run(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(scan, 'MANY_MASKS', 10)
-    monkeypatch.setattr(scan, 'MANY_FILES', 10)
+    monkeypatch.setattr(scan, 'MANY_FILES', 1)
+    monkeypatch.setenv('FORCE_COLOR', '1')  # lets rich show its bars, as in a terminal
     root = voc_tree(tmp_path / 'voc')
     options = {'scenario.name': '19-1', 'train_cfg.max_epochs': 1, **tiny_options(root)}
     main = runpy.run_path(str(ROOT / 'tools/train.py'))['main']
@@ -127,3 +128,4 @@ def test_a_quiet_run_shows_its_table_alone_and_is_the_same_run(tmp_path, capsys,
     main([*command, '--resume'])
     shown = capsys.readouterr()
     assert 'task 1/1 (tvmonitor) [' in shown.err and 'task 0' not in shown.err and '| 1 ' in shown.out
+    assert 'Reading images and masks' in shown.err
