@@ -78,6 +78,7 @@ DECIDED = {
     r'((train|test)_dataloader\.dataset|test_evaluator)\.scenario': 'scenario',
     r'((train|test)_dataloader\.(dataset|batch_sampler)|test_evaluator)\.task': '--tasks',
     r'(train|test)_dataloader\.dataset\.(index_cache|test_mode)': None,
+    r'(train|test)_dataloader\.dataset\.quiet': '--quiet',
     r'(train|test)_dataloader\.sampler': None,
     r'model\.(decode|auxiliary)_head\.(\d+\.)?(classes_per_task|num_classes)': 'scenario.name',
     r'incremental\.(scenario|memory|method|dataset_name|data_root|work_dir|randomness|checkpoint)':

@@ -1,12 +1,16 @@
 """The line that shows how far a run is."""
+import runpy
 import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny import ROOT, tiny_options, voc_tree
 
+from ssul_mmseg.datasets import scan
 from ssul_mmseg.engine import progress_hook
 from ssul_mmseg.engine.progress_hook import ProgressHook
+from ssul_mmseg.engine.run_plan import Plan, TaskPlan
 from ssul_mmseg.scenario import Scenario
 
 ONE_TASK = Scenario('1-1', 1)
@@ -20,12 +24,12 @@ def clock(monkeypatch):
     return now
 
 
-def runner(done, total=10, scenario=ONE_TASK, task=0, classes=('cat', )):
+def runner(done, total=10, scenario=ONE_TASK, task=0, classes=('cat', ), plan=None):
     """A runner after ``done`` of ``total`` iterations; ``classes`` are all of the scenario."""
     data = SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=('background', *classes))))
     return SimpleNamespace(
         iter=done, max_iters=total, epoch=done // 5, max_epochs=total // 5, test_dataloader=[None] * 2, task=task,
-        test_loop=SimpleNamespace(dataloader=data), scenario_run=SimpleNamespace(scenario=scenario))
+        test_loop=SimpleNamespace(dataloader=data), scenario_run=SimpleNamespace(scenario=scenario, plan=plan))
 
 
 def iterate(hook, done, loss=.5, **options):
@@ -58,6 +62,22 @@ def test_time_to_go_counts_what_this_process_has_done(clock, capsys):
     assert line.startswith('task 0/0 (cat, dog, cow) [') and line.endswith(' 70%  epoch 2/2  loss 1.0000  0:30 to go\n')
 
 
+def test_tasks_to_come_count_until_the_last(clock, capsys):
+    """Of 4 images a batch: 10 learning iterations are 120 passes of an image, 10 fresh frozen ones 40."""
+    plan = Plan([TaskPlan(10, True, 4, 10, 20.), TaskPlan(10, False, 4, 10, 20.), TaskPlan(9, False, 4, 9, 0.)], last=1)
+    hook = ProgressHook(interval=0)
+    three = dict(scenario=Scenario('1-1', 3), classes=('cat', 'dog', 'cow'), plan=plan)
+    hook.before_train(runner(0))
+    clock.time += 60
+    iterate(hook, 4, **three)  # 60 of its passes in 60 s: 60 to go, its 20 test images, and 60 of task 1
+    clock.time += 10
+    hook.before_train(runner(0))
+    clock.time += 5
+    iterate(hook, 4, **{**three, 'task': 1})
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.endswith('  1:00, all tasks 2:20 to go') and last.endswith('  0:05 to go')
+
+
 def test_a_terminal_shows_one_line_that_is_drawn_again(clock, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
     hook = ProgressHook()
@@ -85,3 +105,21 @@ def test_one_process_of_many_shows_it(clock, capsys, monkeypatch, live):
     iterate(hook, 9)
     hook.after_test_iter(runner(10), 1)
     assert capsys.readouterr().err == ''
+
+
+def test_a_quiet_run_shows_its_table_alone_and_is_the_same_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(scan, 'MANY_MASKS', 10)
+    monkeypatch.setattr(scan, 'MANY_FILES', 1)
+    monkeypatch.setenv('FORCE_COLOR', '1')  # lets rich show its bars, as in a terminal
+    root = voc_tree(tmp_path / 'voc')
+    options = {'scenario.name': '19-1', 'train_cfg.max_epochs': 1, **tiny_options(root)}
+    main = runpy.run_path(str(ROOT / 'tools/train.py'))['main']
+    command = [str(ROOT / 'configs/ssul/voc_15-1.py'), '--work-dir', str(tmp_path / 'work'), '--cfg-options',
+               *(f'{key}={value}' for key, value in options.items())]
+    main([*command, '--tasks', '0', '--quiet'])
+    shown = capsys.readouterr()
+    assert shown.err == '' and shown.out.startswith('SSUL on VOC 19-1')
+    main([*command, '--resume'])
+    shown = capsys.readouterr()
+    assert 'task 1/1 (tvmonitor) [' in shown.err and 'task 0' not in shown.err and '| 1 ' in shown.out
+    assert 'Reading images and masks' in shown.err

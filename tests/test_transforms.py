@@ -198,8 +198,10 @@ def scene(shape=(20, 30)):
 
 
 def test_random_scale_keeps_image_and_labels_together():
-    results = RandomScale((2.0, 2.0)).transform(scene())
+    more = scene()['gt_seg_map'][::-1]
+    results = RandomScale((2.0, 2.0)).transform({**scene(), 'mask': more, 'seg_fields': ['gt_seg_map', 'mask']})
     assert results['img'].shape[:2] == results['gt_seg_map'].shape == results['img_shape'] == (40, 60)
+    assert (results['mask'] == results['gt_seg_map'][::-1]).all()
     assert (results['gt_seg_map'][::2, ::2] == scene()['gt_seg_map']).all()
 
 

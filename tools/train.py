@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--seed', type=int, help='seed of all that is random')
     parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16, or float16 on GPUs without it')
     parser.add_argument('--resume', action='store_true', help='go on where an earlier run stopped')
+    parser.add_argument('--quiet', action='store_true', help='show no progress, only warnings, errors and the table')
     parser.add_argument('--trust-pickled-weights', action='store_true',
                         help='unpickle pretrained weights that hold more than tensors, which may run code in them')
     cli.add_common_arguments(parser)
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg.randomness = dict(cfg.randomness, seed=args.seed)
     if args.amp:
         cfg.optim_wrapper.type = mixed_precision_wrapper()
+    cfg.quiet = args.quiet
     cfg.trust_pickled_weights = args.trust_pickled_weights
     tasks = None if args.tasks is None else parse_tasks(args.tasks)
     document = run_scenario(cfg, tasks, args.resume, args.start_from)

@@ -42,7 +42,8 @@ class ClassIndex:
         self.bits = np.ascontiguousarray(bits)
 
     @classmethod
-    def load(cls, mask_paths: Sequence[str], cache: str | Path, workers: int | None = None) -> 'ClassIndex':
+    def load(cls, mask_paths: Sequence[str], cache: str | Path, workers: int | None = None, quiet: bool = False
+             ) -> 'ClassIndex':
         """Read the cache if it is fresh, else scan all masks and write the cache.
 
         The cache is fresh if it was made from files of these paths, sizes and times of modification. A cache that is
@@ -52,6 +53,7 @@ class ClassIndex:
             mask_paths: one mask an image.
             cache: the cache file.
             workers: processes to scan with; default: one for each core that this process may use.
+            quiet: whether a scan of many masks shows no progress.
 
         Raises:
             InputError: a mask is missing or cannot be read; the first such, in the order of ``mask_paths``.
@@ -65,7 +67,7 @@ class ClassIndex:
                     return index
             except InputError as error:
                 print_log(f'{error}; scanning the masks again', logger='current', level=logging.WARNING)
-        index = cls(scan_masks(mask_paths, usable_cores() if workers is None else workers))
+        index = cls(scan_masks(mask_paths, usable_cores() if workers is None else workers, quiet))
         try:
             index.write(cache, fingerprint)
         # OSError too: on a read-only disk, removing the temporary file fails as well.

@@ -1,6 +1,7 @@
 """Pair images with masks by file name, whatever usual suffix they have; refuse files that are left over."""
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from mmengine.fileio import list_dir_or_file
 from mmengine.logging import print_log
@@ -10,6 +11,26 @@ from ..errors import InputError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif')
 MASK_SUFFIXES = ('.png', '.tif', '.tiff', '.bmp', '.gif')
+
+
+class LeftOver(NamedTuple):
+    """A sentence on the first file without a counterpart, '' where there is none, and what is wrong with each."""
+
+    sentence: str
+    every: list[str]
+
+
+class LeftOverError(InputError):
+    """Images without masks, or masks without images.
+
+    Args:
+        sentence: what is wrong with the first.
+        every: what is wrong with each.
+    """
+
+    def __init__(self, sentence: str, every: Sequence[str]) -> None:
+        super().__init__(sentence)
+        self.every = every
 
 
 def pair_files(source: BaseSegDataset) -> list[dict]:
@@ -48,8 +69,10 @@ def _pair_folders(source: BaseSegDataset) -> list[dict]:
         return []
     image_of = {name: _only(paths) for name, paths in images_by_name.items()}
     mask_of = {name: _only(paths) for name, paths in masks_by_name.items()}
-    _refuse_left_over(image_of, mask_of, 'image', f'mask {mask_folder}/*{source.seg_map_suffix}')
-    _refuse_left_over(mask_of, image_of, 'mask', f'image {folder}/*{source.img_suffix}')
+    images_left = _left_over(image_of, mask_of, 'image', f'mask {mask_folder}/*{source.seg_map_suffix}')
+    masks_left = _left_over(mask_of, image_of, 'mask', f'image {folder}/*{source.img_suffix}')
+    if images_left.every or masks_left.every:
+        raise LeftOverError(images_left.sentence or masks_left.sentence, [*images_left.every, *masks_left.every])
     print_log(f'{folder}: {len(image_of)} images, each with its mask in {mask_folder}', logger='current')
     shared = dict(label_map=source.label_map, reduce_zero_label=source.reduce_zero_label)
     infos = [dict(img_path=image, seg_map_path=mask_of[name], seg_fields=[], **shared)
@@ -132,17 +155,21 @@ def _only(paths: Sequence[str]) -> str:
     return paths[0]
 
 
-def _refuse_left_over(file_of: Mapping[str, str], other_of: Mapping[str, str], what: str, wanted: str) -> None:
-    """Refuse files without a counterpart.
+def _left_over(file_of: Mapping[str, str], other_of: Mapping[str, str], what: str, wanted: str
+               ) -> LeftOver:
+    """Find files without a counterpart.
 
     Args:
         file_of: files by name.
         other_of: their counterparts by name.
         what: what a message calls the files.
         wanted: what it calls the counterparts; ``*`` stands for the name.
+
     """
     left = sorted(file_of.keys() - other_of.keys())
-    if left:
-        raise InputError(f'{len(left)} of {len(file_of)} {what}s are left over: {file_of[left[0]]} has no '
-                         f'{wanted.replace("*", left[0])}; add it, remove the {what}, or name the images that count in '
-                         'a list (ann_file)')
+    every = [f'{what} {file_of[name]} has no {wanted.replace("*", name)}' for name in left]
+    if not left:
+        return LeftOver('', every)
+    first = every[0].removeprefix(f'{what} ')
+    return LeftOver(f'{len(left)} of {len(file_of)} {what}s are left over: {first}; add it, remove the {what}, or name '
+                    'the images that count in a list (ann_file)', every)

@@ -59,9 +59,27 @@ class ReplayBatchSampler(Sampler):
         if self.num_exemplars and self.batch_size < 2:
             raise InputError('a batch with memory holds at least two images, one of them an exemplar; set '
                              'train_dataloader.batch_size to 2 or more')
-        self.new_per_batch = self.batch_size - (self.batch_size // 2 if self.num_exemplars else 0)
-        self._iterations = max(1, self.num_new // (self.batch_size if half_pass else self.new_per_batch))
+        self.new_per_batch = self._new_per_batch(self.batch_size, bool(self.num_exemplars))
+        self._iterations = self.iterations_of_epoch(
+            self.num_new, self.batch_size, bool(self.num_exemplars), half_pass)
         self._orders: dict[tuple[str, int], np.ndarray] = {}
+
+    @staticmethod
+    def _new_per_batch(batch_size: int, replays: bool) -> int:
+        """Images of D_t in a batch of all processes."""
+        return batch_size - (batch_size // 2 if replays else 0)
+
+    @classmethod
+    def iterations_of_epoch(cls, num_new: int, batch_size: int, replays: bool, half_pass: bool = False) -> int:
+        """Iterations of an epoch.
+
+        Args:
+            num_new: images of D_t.
+            batch_size: images of a batch of all processes.
+            replays: whether there are exemplars.
+            half_pass: as in the constructor.
+        """
+        return max(1, num_new // (batch_size if half_pass else cls._new_per_batch(batch_size, replays)))
 
     def __len__(self) -> int:
         return self._iterations

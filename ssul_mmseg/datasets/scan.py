@@ -1,12 +1,13 @@
 """Scan masks for the values that each holds, in several processes; detect that files have changed since."""
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from multiprocessing import get_context, parent_process
 from threading import Thread
+from typing import TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -17,6 +18,7 @@ from ..machine import usable_cores
 from ..work_dir.files import digest
 from .masks import read_mask
 
+T = TypeVar('T')
 MASK_VALUES = 256
 FEW_MASKS = 64
 """Below this, starting worker processes takes longer than the scan."""
@@ -48,19 +50,19 @@ def fingerprint_of(paths: Sequence[str]) -> str:
     return digest(os.fsencode('\0'.join(names)) + states.tobytes())
 
 
-def scan_masks(paths: Sequence[str], workers: int) -> np.ndarray:
-    """Scan all masks, behind a progress bar if there are many: uint8 (num_images, 32)."""
+def scan_masks(paths: Sequence[str], workers: int, quiet: bool = False) -> np.ndarray:
+    """Scan all masks, behind a progress bar if there are many and it is wanted: uint8 (num_images, 32)."""
     chunks = [paths[start:start + CHUNK] for start in range(0, len(paths), CHUNK)]
     found = [np.zeros((0, MASK_VALUES // 8), dtype=np.uint8)]
-    with _progress(len(paths) >= MANY_MASKS) as progress:
+    with progress_bar(len(paths) >= MANY_MASKS and not quiet) as progress:
         bar = progress.add_task('Scanning masks', total=len(paths))
-        for bits in _scan_chunks(chunks, workers if len(paths) >= FEW_MASKS else 1):
+        for bits in in_processes(_scan_chunk, chunks, workers if len(paths) >= FEW_MASKS else 1):
             found.append(bits)
             progress.update(bar, advance=len(bits), refresh=True)
     return np.concatenate(found)
 
 
-def contents_digest(paths: Sequence[str]) -> str:
+def contents_digest(paths: Sequence[str], quiet: bool = False) -> str:
     """Digest of the contents of files in their order; folders and times of modification do not change it.
 
     Raises:
@@ -73,7 +75,8 @@ def contents_digest(paths: Sequence[str]) -> str:
     whole = hashlib.blake2b(digest_size=16)
     try:
         # Threads are enough: reading and hashing release Python's lock.
-        with ThreadPoolExecutor(usable_cores()) as pool, _progress(len(paths) >= MANY_FILES) as progress:
+        shown = len(paths) >= MANY_FILES and not quiet
+        with ThreadPoolExecutor(usable_cores()) as pool, progress_bar(shown) as progress:
             bar = progress.add_task('Reading images and masks', total=len(paths))
             for start in range(0, len(paths), MANY_FILES):
                 part = paths[start:start + MANY_FILES]
@@ -85,20 +88,26 @@ def contents_digest(paths: Sequence[str]) -> str:
     return whole.hexdigest()
 
 
-def _progress(shown: bool) -> Progress:
+def progress_bar(shown: bool) -> Progress:
     """Make a progress bar with time to go. Its user refreshes it: a refreshing thread would not survive a fork."""
     columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True, disable=not shown)
 
 
-def _scan_chunks(chunks: Sequence[Sequence[str]], workers: int) -> Iterator[np.ndarray]:
-    """Scan chunks in order, in this process if ``workers`` is below 2; the first error in this order is raised."""
+def in_processes(read: Callable[[Sequence], T], chunks: Sequence[Sequence], workers: int) -> Iterator[T]:
+    """Read chunks of files in order, in this process if ``workers`` is below 2; the first error in order is raised.
+
+    Args:
+        read: reads a chunk.
+        chunks: the chunks.
+        workers: number of processes.
+    """
     if workers < 2:
-        yield from map(_scan_chunk, chunks)
+        yield from map(read, chunks)
         return
     try:
         with ProcessPoolExecutor(min(workers, len(chunks)), get_context('fork'), _end_with_parent) as pool:
-            yield from pool.map(_scan_chunk, chunks)
+            yield from pool.map(read, chunks)
     except BrokenProcessPool as error:
         raise InputError('a process that scans masks was killed, most often for lack of memory; free some, then run '
                          'again') from error

@@ -134,6 +134,17 @@ def label_table(source: Source, scenario: Scenario) -> np.ndarray:
     return table
 
 
+def image_id(source: Source, image: int) -> str:
+    """Name of an image that does not depend on where the data lie: its path below the image folder."""
+    path = source.get_data_info(image)['img_path']
+    return Path(os.path.relpath(path, source.data_prefix['img_path'])).as_posix()
+
+
+def saliency_path(source: Source, folder: str, image: int) -> str:
+    """Where an image's saliency map lies, in a folder below the data root."""
+    return str(Path(source.data_root or '', folder, Path(image_id(source, image)).with_suffix('.png')))
+
+
 def index_file(folder: str | None, source: Source) -> Path:
     """Where the class index of a data set is cached: below ``folder``, by default beside its masks."""
     masks = Path(source.data_prefix['seg_map_path'])

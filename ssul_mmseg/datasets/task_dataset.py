@@ -12,13 +12,14 @@ from mmseg.registry import DATASETS
 from torch.utils.data import Dataset
 
 from ..errors import InputError
-from ..scenario import BACKGROUND, IGNORE, Scenario
+from ..scenario import Scenario
 from ..work_dir.files import digest
 from .class_index import ClassIndex
 from .classes import class_colours, class_names, has_background
 from .memory import ExemplarMemory
 from .scan import contents_digest
-from .source import NO_CLASS, build_source, index_file, label_table
+from .source import NO_CLASS, build_source, image_id, index_file, label_table, saliency_path
+from .task_images import images_of_task, values_of
 from .transforms import LabelAugmentation
 
 OFF_BY_ONE = 'seen_off_by_one'
@@ -49,6 +50,7 @@ class TaskDataset(Dataset):
         index_cache: folder where the class index is kept.
         saliency_dir: folder of the saliency maps, below the data root.
         test_mode: whether this is a test set.
+        quiet: whether reading many files shows no progress.
 
     Raises:
         InputError: a folder, list, image, mask or saliency map is missing or damaged, an image is named twice, a mask
@@ -67,7 +69,8 @@ class TaskDataset(Dataset):
                  seed: int = 0,
                  index_cache: str | None = None,
                  saliency_dir: str = 'SaliencyMap',
-                 test_mode: bool = False) -> None:
+                 test_mode: bool = False,
+                 quiet: bool = False) -> None:
         self.scenario = Scenario(**scenario)
         if exemplar_labels not in MEMORY_LABELS:
             raise InputError(f'memory.labels is {exemplar_labels!r}; choose one of {", ".join(MEMORY_LABELS)}')
@@ -76,6 +79,7 @@ class TaskDataset(Dataset):
         self.seed = seed
         self.saliency_dir = saliency_dir
         self.test_mode = test_mode
+        self.quiet = quiet
         self.source = build_source(dataset, test_mode)
         images, masks = self._paths()
         self._check_names(images)
@@ -86,7 +90,7 @@ class TaskDataset(Dataset):
         self.label_table = label_table(self.source, self.scenario)
         self.metainfo = self._metainfo(names, class_colours(self.source.metainfo, dataset['type']))
         self.pipeline = Compose(pipeline)
-        self.index = ClassIndex.load(masks, index_file(index_cache, self.source))
+        self.index = ClassIndex.load(masks, index_file(index_cache, self.source), quiet=quiet)
         self._check_values(masks)
         self._choose(task, exemplars)
 
@@ -148,18 +152,9 @@ class TaskDataset(Dataset):
             raise InputError(f'mask {masks[bad[0]]} holds the value {value}, which is no class '
                              f'of the data set ({len(bad)} such masks); correct them, or mark such pixels 255')
 
-    def _values(self, labels: Sequence[int]) -> list[int]:
-        """Mask values that stand for the labels."""
-        return np.flatnonzero(np.isin(self.label_table, list(labels))).tolist()
-
     def _task_images(self) -> list[int]:
         """Images of D_t, as indices into the source."""
-        values = self._values(self.scenario.tasks[self.task])
-        holding = self.index.with_any(values)
-        chosen = holding
-        if self.scenario.setting != 'overlapped':
-            known = [BACKGROUND, IGNORE, *self.scenario.seen(self.task)]
-            chosen = holding & self.index.with_only(self._values(known))
+        holding, chosen = images_of_task(self.index, self.label_table, self.scenario, self.task)
         images = np.flatnonzero(chosen).tolist()
         if images:
             return images
@@ -169,6 +164,7 @@ class TaskDataset(Dataset):
                 f'task {self.task} ({names}) has no image in the {self.scenario.setting} setting: each of the '
                 f'{holding.sum()} that hold its classes holds one of a later task too; set '
                 'scenario.setting=overlapped, or another scenario.name or scenario.order')
+        values = values_of(self.label_table, self.scenario.tasks[self.task])
         found = ', '.join(map(str, np.flatnonzero(self.index.counts())))
         raise InputError(
             f'task {self.task} ({names}) has no image: no mask holds the value{"s" * (len(values) > 1)} '
@@ -212,12 +208,11 @@ class TaskDataset(Dataset):
 
     def image_id(self, image: int) -> str:
         """Name of an image that does not depend on where the data lie: its path below the image folder."""
-        path = self.source.get_data_info(image)['img_path']
-        return Path(os.path.relpath(path, self.source.data_prefix['img_path'])).as_posix()
+        return image_id(self.source, image)
 
     def saliency_path(self, image: int) -> str:
         """Where an image's saliency map lies."""
-        return str(Path(self.source.data_root or '', self.saliency_dir, Path(self.image_id(image)).with_suffix('.png')))
+        return saliency_path(self.source, self.saliency_dir, image)
 
     def image_at(self, position: int) -> int:
         """Index into the source of the image at a position of this data set."""
@@ -228,7 +223,7 @@ class TaskDataset(Dataset):
         images = np.array([image for image, _ in self._samples[:self.num_new]])
         found = {}
         for label in self.scenario.tasks[self.task]:
-            holding = self.index.with_any(self._values([label]))
+            holding = self.index.with_any(values_of(self.label_table, [label]))
             found[label] = [self.image_id(image) for image in images[holding[images]]]
         return found
 
@@ -243,7 +238,7 @@ class TaskDataset(Dataset):
             if self._saliency_maps():
                 files += map(self.saliency_path, used)
             shown = '\n'.join(f'{self.image_id(image)} {" ".join(map(str, labels))}' for image, labels in self._samples)
-            self._digest = digest(f'{shown}\n{contents_digest(files)}'.encode())
+            self._digest = digest(f'{shown}\n{contents_digest(files, self.quiet)}'.encode())
         return self._digest
 
     def __len__(self) -> int:

@@ -144,17 +144,26 @@ class LabelAugmentation(BaseTransform):
             results['gt_seg_map'] = off_by_one(labels, labelled)
             return results
         table = np.full(256, BACKGROUND, dtype=np.uint8)
-        if self.saliency == 'ground_truth':
-            table[BACKGROUND + 1:] = UNKNOWN
-        elif self.saliency == 'all':
-            table[:] = UNKNOWN
         table[list(labelled)] = labelled
         table[IGNORE] = IGNORE
         augmented = table[labels]
-        if self.saliency == 'map':
-            augmented[(augmented == BACKGROUND) & self._salient(results)] = UNKNOWN
+        if self.saliency is not None:
+            augmented[(augmented == BACKGROUND) & self.salient(results)] = UNKNOWN
         results['gt_seg_map'] = augmented
         return results
+
+    def salient(self, results: dict) -> np.ndarray:
+        """S(x), bool (H, W), of an image whose labels are loaded and not yet augmented.
+
+        Raises:
+            InputError: the saliency map is missing, damaged, or of another size than the labels.
+        """
+        labels = results['gt_seg_map']
+        if self.saliency == 'map':
+            return self._mapped(results)
+        if self.saliency == 'ground_truth':
+            return (labels != BACKGROUND) & (labels != IGNORE)
+        return np.full(labels.shape, self.saliency == 'all')
 
     @staticmethod
     def check(path: str) -> None:
@@ -162,7 +171,7 @@ class LabelAugmentation(BaseTransform):
         if not Path(path).is_file():
             raise InputError(f'saliency map {path} is missing; {REMEDY}')
 
-    def _salient(self, results: dict) -> np.ndarray:
+    def _mapped(self, results: dict) -> np.ndarray:
         """Bool (H, W) from the saliency map's file."""
         path = results['saliency_path']
         self.check(path)
@@ -206,12 +215,13 @@ class RandomScale(BaseTransform):
         self.scale = tuple(scale)
 
     def transform(self, results: dict) -> dict:
-        """Resize ``img`` (bilinear) and ``gt_seg_map`` (nearest)."""
+        """Resize ``img`` (bilinear) and the label maps of ``seg_fields`` (nearest)."""
         factor = random.uniform(*self.scale)
         # At least two pixels: numpy's flip leaves a side of one pixel with a negative stride, which PyTorch refuses.
         height, width = (max(2, round(side * factor)) for side in results['img'].shape[:2])
         results['img'] = mmcv.imresize(results['img'], (width, height))
-        results['gt_seg_map'] = mmcv.imresize(results['gt_seg_map'], (width, height), interpolation='nearest')
+        for key in results['seg_fields']:
+            results[key] = mmcv.imresize(results[key], (width, height), interpolation='nearest')
         results['img_shape'] = height, width
         return results
 

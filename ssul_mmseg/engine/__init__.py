@@ -12,7 +12,9 @@ from .progress_hook import ProgressHook
 from .schedule import DeepLabPolyLR
 from .seed_hook import SeedHook
 from .solve_loop import TaskSolveLoop
+from .visualizer import ScenarioVisualizer
 from .weights_hook import WeightsHook
 
 __all__ = ['BFloat16OptimWrapper', 'CheckpointResumeHook', 'DeepLabPolyLR', 'FiniteLossHook', 'FreezeHook',
-           'MemoryHook', 'ProgressHook', 'SeedHook', 'TaskSolveLoop', 'TaskTestLoop', 'TaskTrainLoop', 'WeightsHook']
+           'MemoryHook', 'ProgressHook', 'ScenarioVisualizer', 'SeedHook', 'TaskSolveLoop', 'TaskTestLoop',
+           'TaskTrainLoop', 'WeightsHook']

@@ -18,6 +18,7 @@ from ..work_dir.weights import tensor_digest
 from .feature_cache import Entry, FeatureCache, check_cache, stack
 from .groups import due_groups, group_size
 from .processes import unwrap
+from .run_plan import VIEWS
 from .runner import TaskRunner
 
 
@@ -52,7 +53,7 @@ class TaskTrainLoop(EpochBasedTrainLoop):
         model = unwrap(runner.model)
         if feature_cache and model.frozen_prefix:
             options = dict(feature_cache)
-            self.views = options.pop('views', 5)
+            self.views = options.pop('views', VIEWS)
             check_cache(self.views, **options)
             self.by_image = model.trunk_frozen
             self.cache = FeatureCache(

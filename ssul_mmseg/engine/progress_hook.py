@@ -53,11 +53,19 @@ class ProgressHook(Hook):
     def _show(self, runner: TaskRunner, done: int, total: int, what: str) -> None:
         """Show a bar, what is at work, and the time to go."""
         now = self._shown = time.monotonic()
-        left = (now - self._start) / (done - self._first) * (total - done)
         share = done / total
         bar = '#' * round(share * self.WIDTH)
-        self._write(f'{title_of(runner)} [{bar:-<{self.WIDTH}}] {share:4.0%}  {what}  {duration(left)} to go',
-                    last=done == total)
+        left = self._left(runner, done, total, now - self._start)
+        self._write(f'{title_of(runner)} [{bar:-<{self.WIDTH}}] {share:4.0%}  {what}  {left} to go', last=done == total)
+
+    def _left(self, runner: TaskRunner, done: int, total: int, seconds: float) -> str:
+        """Time to go of the task's training, and of all tasks where it is not the run's last."""
+        plan = runner.scenario_run.plan
+        if plan is None or plan.tasks[runner.task].iterations != total:
+            # A solved task counts groups of images, not iterations.
+            return duration(seconds / (done - self._first) * (total - done))
+        training, run = plan.left(runner.task, self._first, done, seconds)
+        return duration(training) + (f', all tasks {duration(run)}' if runner.task < plan.last else '')
 
     def after_test_iter(self, runner: TaskRunner, batch_idx: int, data_batch: dict | None = None,
                         outputs: list | None = None) -> None:

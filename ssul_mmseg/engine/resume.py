@@ -22,7 +22,7 @@ READERS = {WEIGHTS: load_state, MEMORY: ExemplarMemory.read, RESULT: read_json, 
 # Keys that may change when a run is resumed: where it writes, what it shows, how data are loaded.
 FREE_KEYS = ('work_dir', 'filename', 'launcher', 'resume', 'log_level', 'log_processor', 'visualizer', 'vis_backends',
              'checkpoint', 'default_hooks.logger', 'default_hooks.checkpoint', 'default_hooks.timer',
-             'default_hooks.visualization', 'env_cfg', 'trust_pickled_weights')
+             'default_hooks.visualization', 'env_cfg', 'trust_pickled_weights', 'quiet')
 FREE_ENDINGS = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
 
 

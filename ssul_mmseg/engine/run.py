@@ -12,6 +12,7 @@ from ..scenario import Scenario
 from ..work_dir.layout import MEMORY, WEIGHTS, task_dir
 from .config_faults import config_faults
 from .feature_cache import TestFeatures
+from .run_plan import Plan
 from .task_config import memory_of
 
 
@@ -32,6 +33,7 @@ class Run:
             self.scenario = Scenario(**config.scenario)
             self.memory: ExemplarMemory | None = memory_of(config)
         self.test_features = TestFeatures()
+        self.plan: Plan | None = None  # of the first process alone, which shows progress
         self._train_data: tuple[dict, TaskDataset] | None = None
         self._test_data: tuple[dict, TaskDataset] | None = None
 

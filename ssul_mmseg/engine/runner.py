@@ -108,9 +108,12 @@ def task_runner(run: Run, cfg: Config, task: int, trains: bool = True) -> TaskRu
         cfg = cfg.copy()
         for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
             cfg.pop(key, None)
+        cfg.visualizer = None  # an evaluation has no series of values
     with config_faults(cfg):
         runner = TaskRunner.from_cfg(cfg)
         runner.scenario_run, runner.task = run, task
+        if run.plan is not None:
+            runner.visualizer.first_step = run.plan.first_step(task)
         for split, dataset in data.items():
             loader = getattr(runner, f'_{split}_dataloader')
             setattr(runner, f'_{split}_dataloader', {**loader, 'dataset': dict(type=_as_type(dataset))})

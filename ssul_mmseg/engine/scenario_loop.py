@@ -27,9 +27,11 @@ from .memory_hook import update_memory
 from .processes import on_main_process, on_main_process_only, unwrap
 from .resume import check_classes, check_same_run, record_run, set_stale_aside, set_torn_aside
 from .run import Run
+from .run_plan import plan_run
 from .runner import TaskRunner, task_runner, train
 from .start_from import copy_learned_task
 from .task_config import task_config
+from .visualizer import add_metrics, finish_visualizer
 
 
 def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool = False,
@@ -64,6 +66,7 @@ def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool =
                 document = on_main_process(lambda: write_results(run))
         finally:
             run.test_features.close()
+            finish_visualizer(run.work_dir)
     return document
 
 
@@ -86,6 +89,9 @@ def run_task(run: Run, task: int) -> None:
     classes = [dataset.metainfo['classes'][label] for label in run.scenario.tasks[task]]
     entry = task_entry(task, classes, dataset.num_new, dataset.num_exemplars, metrics, time.monotonic() - start,
                        peak_memory())
+    if run.plan is not None:
+        run.plan.record(task, entry['seconds'])
+        add_metrics(config, metrics, run.plan.first_step(task + 1))
     if is_main_process():
         write_json(run.folder(task) / RESULT, entry)
     barrier()
@@ -185,12 +191,14 @@ def _prepare(run: Run, tasks: Sequence[int], resume: bool) -> None:
         raise InputError(f'task {tasks[0]} replays exemplars, but {run.folder(before) / MEMORY} is missing; choose '
                          f'them again with --tasks {before} --resume, or, where task {before} was copied, start in '
                          'another --work-dir with --start-from')
+    learns = {}
     for task in tasks:
         config = task_config(cfg, task)
         with config_faults(config):
             run.train_data(config, task)[0]
             if task in (tasks[0], tasks[-1]):  # the networks between differ only in the number of classes
                 model = MODELS.build(config.model)
+                learns[task] = model.frozen_prefix is None
                 if task > 0:
                     model.check_loop(bool(config.train_cfg.get('solver')))
     with config_faults(cfg):
@@ -198,3 +206,4 @@ def _prepare(run: Run, tasks: Sequence[int], resume: bool) -> None:
         test[0]
     check_classes(run.work_dir, run.scenario, test.metainfo['classes'], cfg.filename)
     record_run(cfg)
+    run.plan = plan_run(run, tasks, learns, model.trunk_fixed)

@@ -16,6 +16,7 @@ from ..scenario import Scenario
 from ..work_dir.layout import task_dir
 from .config_faults import config_faults
 from .feature_cache import check_cache
+from .visualizer import set_visualizer
 
 HOOKS = ('SeedHook', 'FreezeHook', 'FiniteLossHook', 'MemoryHook', 'WeightsHook')
 """Training hooks without arguments; each has one duty."""
@@ -71,8 +72,9 @@ def task_config(cfg: Config, task: int, tta: bool = False) -> Config:
             *cfg.get('custom_hooks', []),
             *(dict(type=name) for name in HOOKS),
             dict(type='CheckpointResumeHook', **cfg.get('checkpoint', {})),
-            dict(type='ProgressHook'),
+            *([] if cfg.get('quiet') else [dict(type='ProgressHook')]),
         ]
+        set_visualizer(cfg, work_dir)
         _set_processes(cfg)
         return cfg
 
@@ -125,7 +127,7 @@ def _set_data(cfg: Config, work_dir: str, task: int) -> None:
     for loader in (train, test):
         for transform in loader.dataset.pipeline:
             _set_transform(cfg, transform)
-    common = dict(scenario=dict(cfg.scenario), task=task, index_cache=str(work_dir))
+    common = dict(scenario=dict(cfg.scenario), task=task, index_cache=str(work_dir), quiet=bool(cfg.get('quiet')))
     memory = dict(cfg.get('memory') or {})
     if memory:
         train.dataset.exemplar_labels = memory.pop('labels', 'stored')
