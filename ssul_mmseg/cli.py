@@ -6,6 +6,7 @@ start in a fraction of a second.
 import argparse
 import ast
 import contextlib
+import gc
 import io
 import os
 import re
@@ -150,6 +151,8 @@ def configure(args: argparse.Namespace) -> 'Config':
 def run(main: Callable[[Sequence[str] | None], None], resume_command: Callable[[], str] | None = None) -> None:
     """Run a tool's ``main``: a user's mistake ends it with a sentence and exit code 2, Ctrl-C and SIGTERM with 130."""
     signal.signal(signal.SIGTERM, _interrupt)
+    # Whatever is imported stays: collecting garbage need not look through it again and again.
+    gc.freeze()
     # A file name may hold bytes that are no text, or characters that the terminal cannot print.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')
