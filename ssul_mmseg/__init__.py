@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import config_of, load_model, predict, run
+    from .api import load_model, predict, run
     from .errors import InputError
     from .new_class import add_class
     from .prediction import Prediction, Predictor
@@ -18,13 +18,12 @@ _MODULES = {
     'Prediction': 'prediction',
     'Predictor': 'prediction',
     'add_class': 'new_class',
-    'config_of': 'api',
     'load_model': 'api',
     'predict': 'api',
     'run': 'api',
 }
 __all__ = [
-    'InputError', 'Prediction', 'Predictor', '__version__', 'add_class', 'config_of', 'load_model', 'predict', 'run']
+    'InputError', 'Prediction', 'Predictor', '__version__', 'add_class', 'load_model', 'predict', 'run']
 
 
 def __getattr__(name: str) -> Any:

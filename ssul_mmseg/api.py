@@ -1,4 +1,7 @@
 """The functions that other programs call: learn a scenario, load a learned task, predict images with it."""
+from . import quiet  # noqa: F401 - before anything imports mmseg
+
+# isort: split
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,40 +9,16 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
 from PIL import Image
 
 from .cli import default_work_dir
 from .engine.optim import mixed_precision_wrapper
+from .engine.recorded_config import read_recorded_config
 from .engine.run import Run
 from .engine.scenario_loop import run_scenario
 from .errors import InputError
 from .options import read_config
 from .prediction import Prediction, Predictor
-from .work_dir.config_file import read_config_values
-from .work_dir.layout import CONFIG
-
-
-def config_of(work_dir: str | Path) -> Config:
-    """The config of the run in a work dir, as it was recorded there; its file is read and not run.
-
-    Args:
-        work_dir: where a run has learned a task.
-
-    Raises:
-        InputError: there is none, or it cannot be read.
-    """
-    path = Path(work_dir) / CONFIG
-    cfg = Config(read_config_values(work_dir), filename=str(path))
-    cfg.work_dir = str(work_dir)
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
-    try:
-        import_modules_from_strings(**cfg.get('custom_imports', dict(imports=None)))
-    except (ImportError, TypeError) as error:
-        raise InputError(f'custom_imports of {path} cannot be imported ({error}); install the package of that module, '
-                         'or run where it lies') from error
-    return cfg
 
 
 def load_model(work_dir: str | Path, task: int | None = None, config: str | Path | Config | None = None) -> Predictor:
@@ -53,7 +32,7 @@ def load_model(work_dir: str | Path, task: int | None = None, config: str | Path
     Raises:
         InputError: the work dir holds no such task or no config, or its weights are damaged or do not fit.
     """
-    cfg = config_of(work_dir) if config is None else _config(config)
+    cfg = read_recorded_config(work_dir) if config is None else _config(config)
     cfg.work_dir = str(work_dir)
     return Predictor(cfg, Run(cfg).learned_task(task))
 

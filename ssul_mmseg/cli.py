@@ -165,14 +165,14 @@ def run(main: Callable[[Sequence[str] | None], None], resume_command: Callable[[
         code = _fail('' if error.reported else f'error: {error.sentence}', 2)
     except KeyboardInterrupt:
         hint = f'; go on with: {resume_command()}' if resume_command else ''
-        code = _fail(f'stopped{hint}' if _is_main_process() else '', 130)
+        code = _fail(f'stopped{hint}' if is_main_process() else '', 130)
     finally:
         _leave_processes()
     if code:
         sys.exit(code)
 
 
-def _is_main_process() -> bool:
+def is_main_process() -> bool:
     """Whether this process reports for all; before the process group exists, every process reports."""
     distributed = sys.modules.get('torch.distributed')
     return distributed is None or not distributed.is_initialized() or distributed.get_rank() == 0

@@ -3,6 +3,7 @@ import colorsys
 import contextlib
 import copy
 import os
+import pprint
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,20 +13,27 @@ import numpy as np
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
-from .api import config_of
 from .datasets.class_index import ClassIndex
 from .datasets.source import build_source, index_file
 from .engine.config_faults import config_faults
+from .engine.recorded_config import read_recorded_config
 from .engine.run import Run
 from .engine.scenario_loop import run_scenario
 from .engine.task_config import TRAINED, network_config
 from .errors import InputError
 from .options import read_config, set_options
 from .scenario import BACKGROUND, IGNORE
+from .work_dir.files import write_text
 from .work_dir.layout import WEIGHTS, task_dir
 from .work_dir.weights import TaskWeights, read_weights
 
 GROUND_TRUTH = 'ground_truth'
+CONFIG = 'config.py'
+"""The config of the new run, in its work dir."""
+WIDTH = 110
+"""Characters in a line of it."""
+OF_A_CALL = ('work_dir', 'launcher', 'trust_pickled_weights')
+"""Keys of a config that belong to a call: a work dir may be moved."""
 GOLDEN = 0.618
 """Steps of this size around the circle of hues keep the colours of classes apart."""
 
@@ -45,7 +53,8 @@ def add_class(learned: str | Path, images: str | Path, masks: str | Path, name: 
         images: folder of images.
         masks: folder of their masks, with equal names: the class's value, 0 elsewhere, 255 where it is not known.
         name: of the new class.
-        out: the new work dir, with copies of the tasks that are learned and the new one; it must be new or empty.
+        out: the new work dir, with copies of the tasks that are learned and the new one, and ``config.py`` for the
+            tools; it must be new or empty.
         value: of the new class in the masks; default: the only one beside 0 and 255.
         saliency: what is unknown: None, nothing; 'ground_truth', pixels of other values than ``value``; or the folder
             of saliency maps.
@@ -63,7 +72,7 @@ def add_class(learned: str | Path, images: str | Path, masks: str | Path, name: 
         InputError: an argument or a file cannot be used, or the run's method has no solution; ``out`` is left as it
             was.
     """
-    cfg = config_of(learned) if config is None else read_config(str(config))
+    cfg = read_recorded_config(learned) if config is None else read_config(str(config))
     set_options(cfg, options or {})
     cfg.work_dir = str(learned)
     run = Run(cfg)
@@ -81,7 +90,7 @@ def add_class(learned: str | Path, images: str | Path, masks: str | Path, name: 
         _set_saliency(new, saliency)
         if test_images is not None:
             new.test_dataloader.dataset.dataset.data_prefix = _folders(test_images, str(test_masks))
-        new.work_dir = str(out)
+        new = _write(new, Path(out))
         _check_solvable(new, task + 1, learned)
         run_scenario(new, [task + 1], start_from=learned, evaluate=test_images is not None)
     return task_dir(out, task + 1) / WEIGHTS
@@ -110,6 +119,10 @@ def _config(cfg: Config, old: TaskWeights, sizes: Sequence[int], name: str, imag
     later = [1] if set(sizes[1:]) <= {1} else [*sizes[1:], 1]
     new.scenario = dict(name='-'.join(map(str, [sizes[0], *later])), num_classes=sum(sizes) + 1)
     new.memory = None
+    # What a record leaves out, as it may change when a run is resumed.
+    new.default_hooks = {'checkpoint': None, **(new.get('default_hooks') or {})}
+    for loader in (new.train_dataloader, new.test_dataloader):
+        loader.setdefault('num_workers', 0)
     new.pop('data_root', None)
     data = dict(
         metainfo=dict(classes=('background', *old.classes, name), palette=[*old.palette, list(colour)]),
@@ -121,6 +134,19 @@ def _config(cfg: Config, old: TaskWeights, sizes: Sequence[int], name: str, imag
         if (incremental.get('solver') or dict(type=TRAINED)).get('type') == TRAINED:
             incremental['solver'] = dict(type='Newton')
         new.incremental = incremental
+    return new
+
+
+def _write(cfg: Config, out: Path) -> Config:
+    """Write the config of the new run for the tools, and give it as they read it."""
+    for key in OF_A_CALL:
+        cfg.pop(key, None)
+    path = out / CONFIG
+    lines = [f'{key} = {pprint.pformat(value, width=WIDTH, sort_dicts=False)}\n'
+             for key, value in cfg.to_dict().items()]
+    write_text(path, ''.join(lines))
+    new = Config.fromfile(path)
+    new.work_dir = str(out)
     return new
 
 

@@ -2,6 +2,7 @@
 import runpy
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
 import ssul_mmseg
-from ssul_mmseg.api import config_of
+from ssul_mmseg.engine.recorded_config import read_recorded_config
 from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
@@ -64,20 +65,20 @@ def test_two_calls_add_two_classes_and_leave_the_old_ones_as_they_are(learned, d
     assert (first, second) == (data / 'out/task_1/weights.pth', data / 'more/task_2/weights.pth')
     states = [load_state(path) for path in (learned / 'task_0/weights.pth', first, second)]
     assert [state['meta']['classes'][19:] for state in states] == [[], ['ring'], ['ring', 'cross']]
-    for old, new in zip(states, states[1:], strict=False):
+    for old, new in pairwise(states):
         same = [key for key in old['state_dict'] if 'classifiers.background' not in key and '.unknown.' not in key]
         assert len(same) > 50 and any('classifiers.task_0' in key for key in same)
         assert all(torch.equal(old['state_dict'][key], new['state_dict'][key]) for key in same)
-    for task, state in enumerate(states):
+    for task, (old, new) in enumerate(pairwise(states), start=1):
         prefix = 'decode_head.classifiers.'
-        learning = [state['state_dict'][f'{prefix}{name}.0.weight'] for name in ('background', f'task_{task}')]
-        assert not any(torch.equal(part, states[task - 1]['state_dict'][f'{prefix}unknown.0.weight']) for part in learning)
+        start = old['state_dict'][f'{prefix}unknown.0.weight']
+        assert not torch.allclose(new['state_dict'][f'{prefix}task_{task}.0.weight'], start, rtol=0.1)
     assert load_state(data / 'more/task_1/weights.pth')['meta'] == states[1]['meta']
     for folder, task in (('out', 1), ('more', 2)):
         log, = (data / folder / f'task_{task}').glob('*/*.log')
         assert f'task {task} is solved: ' in log.read_text()
     model = ssul_mmseg.load_model(data / 'more')
-    assert model.classes[-2:] == ('ring', 'cross') and len({map(tuple, model.palette)}) == 1
+    assert model.classes[-2:] == ('ring', 'cross')
     assert len({tuple(colour) for colour in model.palette}) == 22
     # What was learned is found: squares, more of them than by the network that started.
     found = ssul_mmseg.predict(model, data / 'images/0.jpg')
@@ -95,7 +96,7 @@ def test_the_masks_of_the_class_decide_what_is_learned(learned, data):
 @pytest.mark.parametrize(('saliency', 'others'), [(None, 0), ('ground_truth', UNKNOWN), ('maps', UNKNOWN)])
 def test_saliency_says_what_other_values_are(learned, data, saliency, others):
     add(learned, data, saliency=data / 'maps' if saliency == 'maps' else saliency)
-    cfg = config_of(data / 'out')
+    cfg = read_recorded_config(data / 'out')
     cfg.train_dataloader.dataset.pipeline = cfg.train_dataloader.dataset.pipeline[:3]
     dataset = DATASETS.build(task_config(cfg, 1).train_dataloader.dataset)
     labels, mask = dataset[0]['gt_seg_map'], np.array(Image.open(data / 'masks/0.png'))
@@ -107,7 +108,9 @@ def test_test_images_make_a_table_and_without_them_none_is_read(learned, data, c
     (data / 'tests').mkdir()
     for path in (data / 'masks').iterdir():
         mask = np.array(Image.open(path))
-        Image.fromarray(np.select([mask == 7, mask == 9], [20, 3], mask).astype(np.uint8)).save(data / 'tests' / path.name)
+        mask[mask == 9] = 3
+        mask[mask == 7] = 20
+        Image.fromarray(mask).save(data / 'tests' / path.name)
     add(learned, data, out='plain')
     assert not (data / 'plain/task_1/result.json').exists()
     main = runpy.run_path(str(ROOT / 'tools/add_class.py'))['main']
@@ -127,7 +130,7 @@ def test_test_images_make_a_table_and_without_them_none_is_read(learned, data, c
 def test_tasks_of_any_sizes_go_on(learned, sizes, name):
     classes = [f'c{number}' for number in range(sum(sizes))]
     old = TaskWeights({}, {}, classes, [[0, 0, 0]] * (len(classes) + 1), len(sizes) - 1, '', {})
-    cfg = _config(config_of(learned), old, sizes, 'new', 'images', 'masks', (1, 2, 3))
+    cfg = _config(read_recorded_config(learned), old, sizes, 'new', 'images', 'masks', (1, 2, 3))
     assert cfg.scenario.name == name
     assert Scenario(**cfg.scenario).classes_per_task(len(sizes)) == (*sizes, 1)
 
@@ -173,19 +176,20 @@ def test_masks_that_mark_nothing_are_reported(learned, data):
 
 def test_a_method_without_a_solution_is_refused(tree, data):
     run_scenario(tiny_config(tree, data / 'mib', 'configs/mib/voc_15-1.py', **OPTIONS), [0])
-    with pytest.raises(InputError, match='cannot be solved for from .*: MiB has no solver, only training; train it'):
+    with pytest.raises(InputError, match=r'cannot be solved for from .*: MiB has no solver, only training; train it'):
         add(data / 'mib', data)
     assert not (data / 'out').exists()
 
 
 def test_the_tool_ends_with_exit_code_2(learned, data):
     done = subprocess.run(
-        [sys.executable, 'tools/add_class.py', str(learned), str(data / 'images'), str(data / 'masks'), '--name', 'ring',
-         '--out', str(data / 'out')], cwd=ROOT, capture_output=True, text=True)
+        [sys.executable, 'tools/add_class.py', str(learned), str(data / 'images'), str(data / 'masks'),
+         '--name', 'ring', '--out', str(data / 'out')], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith('error: the masks in ') and 'Traceback' not in done.stderr
     assert not (data / 'out').exists()
 
 
 def test_the_options_of_a_config_that_is_given_count(tree, learned, data):
-    add(learned, data, config=ROOT / 'configs/ssul/voc_15-1.py', options={**tiny_options(tree), **OPTIONS, 'model.tau': 0.9})
-    assert config_of(data / 'out').model.tau == 0.9
+    options = {**tiny_options(tree), **OPTIONS, 'model.tau': 0.9}
+    add(learned, data, config=ROOT / 'configs/ssul/voc_15-1.py', options=options)
+    assert read_recorded_config(data / 'out').model.tau == 0.9

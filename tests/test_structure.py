@@ -21,7 +21,7 @@ ALLOWED = {
     'engine': {'datasets', 'models', 'solver', 'evaluation'},
     'components': {'datasets', 'models', 'methods', 'engine', 'evaluation'},
     'api': {'cli', 'engine', 'options', 'prediction'},
-    'new_class': {'api', 'datasets', 'engine', 'options'},
+    'new_class': {'datasets', 'engine', 'options'},
     'prediction': {'datasets', 'engine'},
     'options': {'components', 'datasets', 'models', 'solver'},
     'cli': {'engine', 'options'},

@@ -2,8 +2,6 @@
 import json
 from collections.abc import Sequence
 
-from mmengine.dist import is_main_process
-
 from ssul_mmseg import cli
 from ssul_mmseg.engine.run import Run
 from ssul_mmseg.engine.scenario_loop import document_of, evaluate_open_set, evaluate_task
@@ -31,11 +29,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.tta:
             raise InputError('--open-set and --tta are given together; choose one')
         found = evaluate_open_set(run, task)
-        if is_main_process():
+        if cli.is_main_process():
             print(json.dumps({'task': task, **found}, indent=1) if args.json else open_set_table(found))
         return
     metrics = evaluate_task(run, task, args.tta)
-    if is_main_process():
+    if cli.is_main_process():
         print(json.dumps({'task': task, **metrics}, indent=1, ensure_ascii=False) + '\n' if args.json else
               task_table(document_of(run, []), task, metrics), end='')
 

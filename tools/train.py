@@ -5,8 +5,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from mmengine.dist import is_main_process
-
 from ssul_mmseg import cli
 from ssul_mmseg.api import run
 from ssul_mmseg.errors import InputError
@@ -42,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tasks = None if args.tasks is None else parse_tasks(args.tasks)
     document = run(cfg, tasks=tasks, seed=args.seed, amp=args.amp, resume=args.resume, start_from=args.start_from,
                    trust_pickled_weights=args.trust_pickled_weights)
-    if is_main_process():
+    if cli.is_main_process():
         print(scenario_table(document))
 
 

@@ -12,7 +12,6 @@ from mmengine.logging import print_log
 from ..datasets.memory import ExemplarMemory
 from ..errors import InputError
 from ..scenario import Scenario
-from ..work_dir.config_file import write_config
 from ..work_dir.files import read_json, write_json
 from ..work_dir.layout import CHECKPOINT, MEMORY, PREVIOUS, RESULT, RUN, WEIGHTS, task_dir, task_dirs
 from ..work_dir.results import read_entry
@@ -87,7 +86,6 @@ def record_run(cfg: Config) -> None:
     path = Path(cfg.work_dir) / RUN
     if not path.exists() or not _anything_begun(path.parent):
         write_json(path, _record(cfg))
-        write_config(path.parent, cfg.to_dict())
 
 
 def _record(cfg: Config) -> dict[str, Any]:

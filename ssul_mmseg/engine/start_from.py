@@ -20,8 +20,9 @@ from .task_config import task_config
 def copy_learned_task(run: Run, source: Path, tasks: Sequence[int] | None, resume: bool) -> Sequence[int]:
     """Copy what another run has learned before the first of some tasks.
 
-    Weights and results of all earlier tasks are copied, and which classes each mask holds. Where this run has a memory of another size or selection than
-    the other, or the other has none, exemplars are chosen anew from the earlier tasks' images.
+    Weights and results of all earlier tasks are copied, and which classes each mask holds. Where this run has a memory
+    of another size or selection than the other, or the other has none, exemplars are chosen anew from the earlier
+    tasks' images.
 
     Args:
         run: the run that starts.

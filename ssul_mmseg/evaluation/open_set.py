@@ -1,18 +1,17 @@
 """How well a score tells pixels of classes that were never learned from all others: AUROC and FPR95."""
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from mmengine.evaluator import BaseMetric
 from mmseg.registry import METRICS
-from torch import Tensor
 
 from ..errors import InputError
 from ..scenario import IGNORE, Scenario
 from .tables import number, table
 
-LEVELS = 1 << 16
-"""Scores are rounded to half precision, 11 significant bits, and counted by value: memory does not grow with images."""
+PIXELS = 1 << 14
+"""Of an image with more pixels only every k-th row and column counts, so that a large data set fits the memory."""
 TPR = 0.95
 
 
@@ -24,44 +23,36 @@ def auroc(positives: np.ndarray, negatives: np.ndarray) -> float | None:
     (Hanley and McNeil, 1982.)
 
     Args:
-        positives: integer (L,), the number of positives of each score, ascending.
-        negatives: integer (L,), the same of negatives.
+        positives: float (P,), scores.
+        negatives: float (N,), scores.
 
     Returns:
         In percent; None without positives or without negatives.
     """
-    total = float(positives.sum()) * float(negatives.sum())
-    if not total:
+    if not len(positives) or not len(negatives):
         return None
-    below = np.cumsum(negatives) - negatives
-    return float(100 * np.sum(positives * (below + negatives / 2)) / total)
+    ordered = np.sort(negatives)
+    below, not_above = (np.searchsorted(ordered, positives, side) for side in ('left', 'right'))
+    return float(50 * (below.mean() + not_above.mean()) / len(negatives))
 
 
 def fpr_at(tpr: float, positives: np.ndarray, negatives: np.ndarray) -> float | None:
-    """Share of negatives at or above the largest threshold that finds a share of the positives.
+    """Share of the negatives at or above the largest threshold that finds a share of the positives.
 
     Args:
         tpr: share of the positives, in (0, 1].
-        positives: integer (L,), the number of positives of each score, ascending.
-        negatives: integer (L,), the same of negatives.
+        positives: float (P,), scores.
+        negatives: float (N,), scores.
 
     Returns:
         In percent; None without positives or without negatives.
     """
-    if not positives.sum() or not negatives.sum():
+    if not len(positives) or not len(negatives):
         return None
-    found = np.cumsum(positives[::-1])
-    # Counts are whole numbers; without the margin 0.95 x 20 = 19 would not be reached by 19.
-    threshold = int(np.argmax(found >= tpr * found[-1] - 1e-9))
-    return float(100 * np.cumsum(negatives[::-1])[threshold] / negatives.sum())
-
-
-def levels(scores: Tensor) -> Tensor:
-    """Whole numbers 0 to LEVELS - 1 that order real scores as half precision does; int64 of their shape."""
-    bits = scores.to(torch.float16).view(torch.int16).long()
-    # Negative numbers have the sign bit, and grow as their other bits fall. Zero of either sign is one number.
-    half = LEVELS // 2
-    return torch.where(bits < 0, -(bits + half), bits) + half
+    # Without the margin 0.95 x 20 would be rounded to more than 19.
+    found = math.ceil(tpr * len(positives) - 1e-9)
+    threshold = np.sort(positives)[-found]
+    return float(100 * np.mean(negatives >= threshold))
 
 
 @METRICS.register_module()
@@ -103,22 +94,25 @@ class OpenSetMetric(BaseMetric):
         known = self.scenario.seen(self.task).stop
         for sample in data_samples:
             logits, labels = sample['seg_logits']['data'], sample['gt_sem_seg']['data'][0]
-            labels = labels.to(logits.device)
+            step = math.ceil(math.sqrt(labels.numel() / PIXELS))
+            logits, labels = logits[:, ::step, ::step], labels[::step, ::step].to(logits.device)
             scores = {'max_logit': -logits[:known].amax(0)}
             if len(logits) > known:
                 scores['unknown'] = logits[known]
             hidden = (labels >= self.hidden.start) & (labels < self.hidden.stop)
             others = ~hidden & (labels != IGNORE)
             # One result per image: mmengine cuts what a sampler padded by the number of results.
-            self.results.append({name: _counts(score, hidden, others) for name, score in scores.items()})
+            self.results.append({name: (score[hidden].cpu().numpy(), score[others].cpu().numpy())
+                                 for name, score in scores.items()})
 
-    def compute_metrics(self, results: list[dict[str, np.ndarray]]) -> dict[str, dict[str, float | None]]:
-        """AUROC and FPR95 of each score, in percent, and ``hidden``, the share of hidden pixels."""
+    def compute_metrics(self, results: list[dict[str, tuple[np.ndarray, np.ndarray]]]
+                        ) -> dict[str, dict[str, float | None]]:
+        """AUROC and FPR95 of each score, and ``hidden``, the share of hidden pixels, in percent."""
         found: dict[str, dict[str, float | None]] = {}
         for name in results[0]:
-            positives, negatives = sum(_dense(result[name]) for result in results)
+            positives, negatives = (np.concatenate([result[name][part] for result in results]) for part in (0, 1))
             found[name] = {'AUROC': auroc(positives, negatives), 'FPR95': fpr_at(TPR, positives, negatives),
-                           'hidden': 100 * float(positives.sum()) / float(positives.sum() + negatives.sum())}
+                           'hidden': 100 * len(positives) / max(len(positives) + len(negatives), 1)}
         return found
 
 
@@ -128,19 +122,3 @@ def open_set_table(metrics: Mapping[str, Mapping[str, float | None]]) -> str:
     hidden = next(iter(metrics.values()))['hidden']
     return (f'Pixels of classes that are not learned yet ({number(hidden)} % of all), found by a score, in percent:\n\n'
             f'{table(["score", "AUROC", "FPR95"], rows)}\n')
-
-
-def _counts(score: Tensor, hidden: Tensor, others: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The levels that occur in an image, and how often in its hidden pixels and in the others."""
-    level = levels(score)
-    pair = torch.stack([level[part].bincount(minlength=LEVELS) for part in (hidden, others)])
-    held = pair.sum(0).nonzero().squeeze(1)
-    return held.cpu().numpy(), pair[0][held].cpu().numpy(), pair[1][held].cpu().numpy()
-
-
-def _dense(counts: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
-    """Counts of all levels, int64 (2, LEVELS)."""
-    held, *pair = counts
-    dense = np.zeros((2, LEVELS), np.int64)
-    dense[:, held] = pair
-    return dense

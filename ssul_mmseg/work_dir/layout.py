@@ -3,9 +3,7 @@ import re
 from pathlib import Path
 
 RUN = 'run.json'
-"""The values of the config that a run must keep when it is resumed."""
-CONFIG = 'config.py'
-"""The whole config of the run, from which its network can be built."""
+"""The config of the run."""
 RESULTS = 'results.json'
 TABLE = 'results.md'
 # The files of a task, in its folder.
