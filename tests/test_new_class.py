@@ -17,6 +17,7 @@ from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.new_class import _config
+from ssul_mmseg.options import read_config
 from ssul_mmseg.scenario import UNKNOWN, Scenario
 from ssul_mmseg.work_dir.results import read_results
 from ssul_mmseg.work_dir.weights import TaskWeights, load_state
@@ -80,10 +81,11 @@ def test_two_calls_add_two_classes_and_leave_the_old_ones_as_they_are(learned, d
     model = ssul_mmseg.load_model(data / 'more')
     assert model.classes[-2:] == ('ring', 'cross')
     assert len({tuple(colour) for colour in model.palette}) == 22
-    # What was learned is found: squares, more of them than by the network that started.
+    # What was learned is found, as far as a grid of 3 x 4 cells can show it.
     found = ssul_mmseg.predict(model, data / 'images/0.jpg')
     marked = np.array(Image.open(data / 'masks/0.png'))
-    assert found.scores[20][marked == 7].mean() > 2 * found.scores[20][marked == 0].mean()
+    score = {value: found.scores[20][marked == value].mean() for value in (7, 9)}
+    assert score[7] > score[9]
 
 
 def test_the_masks_of_the_class_decide_what_is_learned(learned, data):
@@ -96,7 +98,9 @@ def test_the_masks_of_the_class_decide_what_is_learned(learned, data):
 @pytest.mark.parametrize(('saliency', 'others'), [(None, 0), ('ground_truth', UNKNOWN), ('maps', UNKNOWN)])
 def test_saliency_says_what_other_values_are(learned, data, saliency, others):
     add(learned, data, saliency=data / 'maps' if saliency == 'maps' else saliency)
-    cfg = read_recorded_config(data / 'out')
+    # The config that the call leaves is one for the tools.
+    cfg = read_config(str(data / 'out/config.py'))
+    cfg.work_dir = str(data / 'out')
     cfg.train_dataloader.dataset.pipeline = cfg.train_dataloader.dataset.pipeline[:3]
     dataset = DATASETS.build(task_config(cfg, 1).train_dataloader.dataset)
     labels, mask = dataset[0]['gt_seg_map'], np.array(Image.open(data / 'masks/0.png'))
