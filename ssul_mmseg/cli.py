@@ -6,6 +6,7 @@ start in a fraction of a second.
 import argparse
 import ast
 import contextlib
+import gc
 import io
 import os
 import re
@@ -155,6 +156,8 @@ def configure(args: argparse.Namespace) -> 'Config':
 def run(main: Callable[[Sequence[str] | None], None], resume_command: Callable[[], str] | None = None) -> None:
     """Run a tool's ``main``: a user's mistake ends it with a sentence and exit code 2, Ctrl-C and SIGTERM with 130."""
     signal.signal(signal.SIGTERM, _interrupt)
+    # Whatever is imported stays: collecting garbage need not look through it again and again.
+    gc.freeze()
     # A file name may hold bytes that are no text, or characters that the terminal cannot print.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')
@@ -167,14 +170,14 @@ def run(main: Callable[[Sequence[str] | None], None], resume_command: Callable[[
         code = _fail('' if error.reported else f'error: {error.sentence}', 2)
     except KeyboardInterrupt:
         hint = f'; go on with: {resume_command()}' if resume_command else ''
-        code = _fail(f'stopped{hint}' if _is_main_process() else '', 130)
+        code = _fail(f'stopped{hint}' if is_main_process() else '', 130)
     finally:
         _leave_processes()
     if code:
         sys.exit(code)
 
 
-def _is_main_process() -> bool:
+def is_main_process() -> bool:
     """Whether this process reports for all; before the process group exists, every process reports."""
     distributed = sys.modules.get('torch.distributed')
     return distributed is None or not distributed.is_initialized() or distributed.get_rank() == 0

@@ -1,5 +1,5 @@
 """Importing this registers every component of the package in mmseg's registries; configs name it as a custom import."""
 from . import datasets, engine, methods, models
-from .evaluation import metrics
+from .evaluation import metrics, open_set
 
-__all__ = ['datasets', 'engine', 'methods', 'metrics', 'models']
+__all__ = ['datasets', 'engine', 'methods', 'metrics', 'models', 'open_set']

@@ -43,9 +43,11 @@ class Prediction:
         labels: uint8 (H, W), of the same size: 0 background, else the class's place in the order of learning.
         classes: names by label, background first.
         palette: colours by label, RGB.
+        unknown: bool (H, W), where the network finds foreground of no class that it knows; ``labels`` are background
+            there.
+        scores: float32 (C, H, W) in [0, 1], the network's score of each channel, background, the classes, and unknown
+            where there is such a channel; None where they were not asked for.
         orientation: how EXIF turns the stored image to the one that is shown, 1 (not at all) to 8.
-        unknown: bool (H, W), where the network sees an object of no class that it has learned; there ``labels`` are
-            background.
     """
 
     image: str
@@ -53,8 +55,9 @@ class Prediction:
     labels: np.ndarray
     classes: Sequence[str]
     palette: Sequence[Sequence[int]]
+    unknown: np.ndarray
+    scores: np.ndarray | None = None
     orientation: int = UPRIGHT
-    unknown: np.ndarray | None = None
 
     def mask(self) -> Image.Image:
         """An indexed image: its values are the labels, its colours the palette's.
@@ -66,6 +69,10 @@ class Prediction:
         mask = Image.fromarray(as_stored(self.labels, self.orientation))
         mask.putpalette(colours.tobytes())
         return mask
+
+    def unknown_mask(self) -> Image.Image:
+        """A grey image, white where the network finds what it does not know; it belongs to the stored pixels too."""
+        return Image.fromarray(as_stored(np.where(self.unknown, np.uint8(255), np.uint8(0)), self.orientation))
 
     def overlay(self) -> Image.Image:
         """The image as it is shown, under its labels and their names, at most :data:`OVERLAY_SIDE` wide and high."""
@@ -114,28 +121,50 @@ class Predictor:
                                 if transform['type'] not in LEFT_OUT])
 
     @torch.no_grad()
-    def predict(self, image: str | Path) -> Prediction:
-        """Predict an image file, turned as its EXIF tag says.
+    def predict(self, image: str | Path | Image.Image | np.ndarray, scores: bool = False) -> Prediction:
+        """Predict an image.
+
+        Args:
+            image: a file, turned as its EXIF tag says; or an image of Pillow, or uint8 (H, W, 3) RGB, as they are.
+            scores: whether the prediction carries the scores of all channels.
 
         Raises:
-            InputError: the file is missing, damaged, or too large for the memory.
+            InputError: the file is missing, damaged, or too large for the memory, or the array is no such image.
         """
-        results = self.load(dict(img_path=str(image), seg_fields=[]))
+        name, results = self._load(image)
         try:
             pixels = results['img'][..., ::-1].copy()
             packed = self.prepare(results)
+            self.model.test_cfg.seg_logits = scores
             sample, = self.model.test_step(dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']]))
             labels = sample.pred_sem_seg.data[0].cpu().numpy()
+            found = None
+            if scores:
+                found = self.model.probabilities(sample.seg_logits.data[None])[0].cpu().numpy()
         except (MemoryError, RuntimeError) as error:
             fault = (str(error) or 'MemoryError').strip().splitlines()[0]
             if not any(sign in fault for sign in OUT_OF_MEMORY):
                 raise
             height, width = results['ori_shape']
-            raise InputError(f'image {image} of {width} x {height} pixels is too large for the memory ({fault}); make '
+            raise InputError(f'image {name} of {width} x {height} pixels is too large for the memory ({fault}); make '
                              'it smaller, or cut it into pieces') from error
         unknown = labels == UNKNOWN
         labels[unknown] = BACKGROUND
-        return Prediction(str(image), pixels, labels, self.classes, self.palette, results['exif_orientation'], unknown)
+        return Prediction(name, pixels, labels, self.classes, self.palette, unknown, found,
+                          results['exif_orientation'])
+
+    def _load(self, image: str | Path | Image.Image | np.ndarray) -> tuple[str, dict]:
+        """The name of an image, and what the pipeline takes."""
+        if isinstance(image, str | Path):
+            return str(image), self.load(dict(img_path=str(image), seg_fields=[]))
+        pixels = np.asarray(image.convert('RGB') if isinstance(image, Image.Image) else image)
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+            raise InputError(f'the image is an array of {pixels.dtype} {pixels.shape}; give uint8 (height, width, 3) '
+                             'in RGB, an image of Pillow, or the path of a file')
+        shape = pixels.shape[:2]
+        # The pipeline works in BGR, as mmseg does.
+        return 'the image', dict(img=pixels[..., ::-1].copy(), img_path='', img_shape=shape, ori_shape=shape,
+                                 exif_orientation=UPRIGHT, seg_fields=[])
 
 
 def find_images(arguments: Sequence[str]) -> list[str]:
@@ -174,22 +203,23 @@ def _is_image(file: Path) -> bool:
     return file.is_file() and file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith('.')
 
 
-def output_files(images: Sequence[str], out: str) -> list[tuple[Path, Path]]:
-    """The files of each image's mask and overlay, in a folder that is made where it is missing.
+def output_files(images: Sequence[str], out: str, endings: Sequence[str] = ('', '_overlay')) -> list[list[Path]]:
+    """The files that are made of each image, in a folder that is made where it is missing.
 
     Args:
         images: files of images.
         out: the folder.
+        endings: what the names of an image's files have behind its own: those of the mask and of the overlay, and of
+            whatever else is made.
 
     Raises:
         InputError: a file would be written twice or over an image, or the folder cannot be made.
     """
     inputs = {Path(image).resolve() for image in images}
     written: dict[Path, str] = {}
-    files: list[tuple[Path, Path]] = []
+    files: list[list[Path]] = []
     for image in images:
-        name = Path(image).stem
-        files.append((Path(out, f'{name}.png'), Path(out, f'{name}_overlay.png')))
+        files.append([Path(out, f'{Path(image).stem}{ending}.png') for ending in endings])
         for file in files[-1]:
             if file.resolve() in inputs:
                 raise InputError(f'{file} would be written over an image of that name; choose another folder with '
@@ -206,8 +236,8 @@ def output_files(images: Sequence[str], out: str) -> list[tuple[Path, Path]]:
     return files
 
 
-def save(prediction: Prediction, mask: Path, overlay: Path) -> None:
-    """Write the mask and the overlay of a prediction.
+def save(prediction: Prediction, mask: Path, overlay: Path, unknown: Path | None = None) -> None:
+    """Write the mask and the overlay of a prediction, and on request the mask of what is unknown.
 
     Raises:
         InputError: a file cannot be written.
@@ -215,6 +245,8 @@ def save(prediction: Prediction, mask: Path, overlay: Path) -> None:
     try:
         prediction.mask().save(mask)
         prediction.overlay().save(overlay)
+        if unknown is not None:
+            prediction.unknown_mask().save(unknown)
     except OSError as error:
         raise InputError(f'{error.filename or mask} cannot be written ({error.strerror or error}); free space or '
                          'choose another folder with --out') from error

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 from .errors import InputError
@@ -29,7 +30,8 @@ class Scenario:
     channels, predictions and tables all use it. ``order[label - 1]`` is the class's id in the data set.
 
     Args:
-        name: ``'<base>-<increment>'``.
+        name: ``'<base>-<increment>'``; tasks of several sizes are named one after the other, and the last size goes on:
+            '15-5-1' learns 15 classes, 5, then one a task.
         num_classes: classes of the data set, background not counted.
         order: ids (1..num_classes) of the data set's classes in the order of learning; default: as they are.
         joint: learn all classes in one task (the upper bound); base and new stay those of ``name``.
@@ -49,8 +51,7 @@ class Scenario:
     setting: str = 'overlapped'
 
     def __post_init__(self) -> None:
-        match = re.fullmatch(r'([1-9]\d{0,5})-([1-9]\d{0,5})', str(self.name))
-        if match is None:
+        if re.fullmatch(r'[1-9]\d{0,5}(-[1-9]\d{0,5})+', str(self.name)) is None:
             raise InputError(f"scenario {self.name!r} is not of the form '<base>-<increment>', such as '15-1'")
         if type(self.num_classes) is not int or not 0 < self.num_classes < 10**6:
             raise InputError(f'scenario.num_classes is {self.num_classes!r}; it is a number of classes, 1 to 999999')
@@ -58,14 +59,16 @@ class Scenario:
             raise InputError(f'scenario.joint is {self.joint!r}; it is True or False')
         if self.setting not in SETTINGS:
             raise InputError(f'scenario.setting is {self.setting!r}; choose one of {", ".join(SETTINGS)}')
-        base, increment = int(match[1]), int(match[2])
+        *first, increment = self._sizes
+        base = sum(first)
         new = self.num_classes - base
         if new < 0:
             raise InputError(f"scenario '{self.name}' starts with {base} classes, but the data set has only "
                              f'{self.num_classes}; choose a smaller base')
         if new % increment:
             raise InputError(f"scenario '{self.name}' does not fit {self.num_classes} classes: the {new} after the "
-                             f'base cannot be learned {increment} at a time; choose an increment that divides {new}')
+                             f'{"base" if len(first) == 1 else f"first {base}"} cannot be learned {increment} at a '
+                             f'time; choose an increment that divides {new}')
         if isinstance(self.order, str) or not isinstance(self.order, Iterable | None):
             raise InputError(f'scenario.order is {self.order!r}; it is a list of class ids in the order of learning')
         order = tuple(range(1, self.num_classes + 1) if self.order is None else map(_plain, self.order))
@@ -74,11 +77,17 @@ class Scenario:
                              f'{self.num_classes} once; {_permutation_fault(order, self.num_classes)}')
         object.__setattr__(self, 'order', order)
 
+    @property
+    def _sizes(self) -> list[int]:
+        """The sizes that the name lists, of the base first."""
+        return list(map(int, str(self.name).split('-')))
+
     @cached_property
     def _split(self) -> tuple[range, ...]:
         """The labels of the base classes, then those of each increment."""
-        base, increment = map(int, str(self.name).split('-'))
-        starts = [1, *range(base + 1, self.num_classes + 1, increment)]
+        *first, increment = self._sizes
+        ends_of_first = [size + 1 for size in accumulate(first)]
+        starts = [1, *ends_of_first[:-1], *range(ends_of_first[-1], self.num_classes + 1, increment)]
         ends = [*starts[1:], self.num_classes + 1]
         return tuple(range(a, b) for a, b in zip(starts, ends, strict=True))
 

@@ -1,11 +1,22 @@
 """Mixed precision on the CPU."""
+import subprocess
+import sys
+
 import pytest
 import torch
 from mmseg.registry import OPTIM_WRAPPERS
-from tiny import samples_of, started, tiny_config, tiny_model, voc_tree
+from tiny import ROOT, samples_of, started, tiny_config, tiny_model, voc_tree
 
 from ssul_mmseg.engine.optim import mixed_precision_wrapper
 from ssul_mmseg.engine.scenario_loop import run_scenario
+
+
+def test_a_task_that_is_solved_does_not_import_a_compiler():
+    """PyTorch's own optimizers do, at the first parameter group."""
+    code = ('import sys; from mmseg.registry import OPTIM_WRAPPERS; import ssul_mmseg.engine.optim as optim; '
+            'wrapper = OPTIM_WRAPPERS.build(dict(type="BFloat16OptimWrapper", optimizer=optim.NoOptimizer([]))); '
+            'wrapper.optimizer.register_step_pre_hook(print); print("torch._dynamo" in sys.modules)')
+    assert subprocess.check_output([sys.executable, '-c', code], cwd=ROOT, text=True).splitlines()[-1] == 'False'
 
 
 def step(wrapper_type):

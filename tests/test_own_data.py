@@ -14,10 +14,11 @@ from ssul_mmseg.datasets.shapes.dataset import make_shapes
 from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.options import read_config
+from ssul_mmseg.prediction import Predictor
 from ssul_mmseg.work_dir.weights import load_state
 
 PAGE = (ROOT / 'docs/own_data.md').read_text()
-OWN_CONFIG, RECIPE = re.findall(r'```python\n(.*?)```', PAGE, re.S)
+OWN_CONFIG, RECIPE, CALL = re.findall(r'```python\n(.*?)```', PAGE, re.S)
 NETWORK = {'model.backbone.base_channels': 4, 'model.decode_head.in_channels': 32, 'model.decode_head.channels': 8,
            'train_cfg.max_epochs': 1, 'incremental.train_cfg.max_epochs': 2, 'train_dataloader.batch_size': 4}
 
@@ -51,6 +52,20 @@ def test_a_class_is_added_to_a_trained_model(run_of_old_classes, tmp_path):
     assert result['tasks'][1]['forgetting'] is not None
     old, now = (load_state(new / f'task_{task}/weights.pth')['state_dict'] for task in (0, 1))
     assert all(torch.equal(value, now[key]) for key, value in old.items() if 'classifiers.task_0' in key)
+
+
+def test_a_class_is_added_in_one_call(run_of_old_classes, tmp_path):
+    exec(RECIPE, {})
+    exec(CALL, {})
+    old, new = (load_state(path / f'task_{task}/weights.pth')
+                for path, task in ((run_of_old_classes, 0), (tmp_path / 'work_dirs/rings', 1)))
+    assert new['meta']['classes'] == [*old['meta']['classes'], 'ring']
+    same = [key for key in old['state_dict'] if 'classifiers.background' not in key and '.unknown.' not in key]
+    assert len(same) > 50 and all(torch.equal(old['state_dict'][key], new['state_dict'][key]) for key in same)
+    # The config that it leaves is one for the tools.
+    cfg = read_config('work_dirs/rings/config.py')
+    cfg.work_dir = 'work_dirs/rings'
+    assert Predictor(cfg, 1).predict('data/rings/test/images/test_000000.jpg').classes[-1] == 'ring'
 
 
 def test_folders_of_images_need_no_more_than_the_config_shown(tmp_path, monkeypatch):

@@ -116,7 +116,8 @@ def test_names_and_colours_come_with_the_weights(tree, learned, tmp_path, photo)
 
 def prediction(labels):
     labels = np.array(labels, np.uint8)
-    return Prediction('a.jpg', np.full((*labels.shape, 3), 100, np.uint8), labels, CLASSES, PALETTE)
+    pixels = np.full((*labels.shape, 3), 100, np.uint8)
+    return Prediction('a.jpg', pixels, labels, CLASSES, PALETTE, np.zeros(labels.shape, bool))
 
 
 def test_the_summary_names_the_classes_found_by_their_share():

@@ -1,13 +1,15 @@
 """A task's runner: what reaches the screen, and what is wrong with a config."""
+import copy
 import logging
 
 import pytest
 import torch
+from mmengine.config import Config
 from tiny import tiny_config, voc_tree
 
 from ssul_mmseg.engine.config_faults import config_faults
 from ssul_mmseg.engine.run import Run
-from ssul_mmseg.engine.runner import task_runner
+from ssul_mmseg.engine.runner import FormattedOnce, task_runner
 from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
@@ -23,6 +25,23 @@ def test_the_console_shows_warnings_alone_and_the_file_all(tmp_path):
     levels = {isinstance(handler, logging.FileHandler): handler.level for handler in runner.logger.handlers}
     assert levels == {False: logging.WARNING, True: logging.INFO}
     assert runner.optim_wrapper.optimizer.param_groups[0]['lr'] == .01  # built before training
+
+
+def test_a_config_is_formatted_once_a_task(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(Config, 'pretty_text', property(lambda cfg: made.append(1) or str(cfg.to_dict())))
+    cfg = tiny_config(voc_tree(tmp_path / 'voc', 20), tmp_path / 'run', **{'scenario.name': '19-1'})
+    run_scenario(cfg, [0])
+    assert made == [1]
+    assert "'scenario': {'num_classes': 20" in (tmp_path / 'run/task_0/voc_15-1.py').read_text()
+
+
+def test_a_config_that_changes_is_formatted_anew():
+    cfg = FormattedOnce.of(Config(dict(a=dict(b=1))))
+    first = cfg.pretty_text
+    assert cfg.pretty_text is first and copy.deepcopy(cfg).pretty_text == first == Config(dict(a=dict(b=1))).pretty_text
+    cfg.a.b = 2
+    assert cfg.pretty_text == first.replace('1', '2') and list(cfg.to_dict()) == ['a']
 
 
 def test_frozen_tensors_are_no_lines_on_the_console(tmp_path, capfd):

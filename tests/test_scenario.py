@@ -38,6 +38,15 @@ def test_parts_of_15_1():
         assert list(Scenario('15-1', 20, setting=setting).labelled(2)) == list(labelled)
 
 
+def test_tasks_of_several_sizes():
+    scenario = Scenario('15-5-1', 23)
+    assert scenario.classes_per_task(4) == (15, 5, 1, 1, 1) and len(scenario.tasks) == 5
+    assert scenario.tasks[1:3] == (range(16, 21), range(21, 22))
+    assert (scenario.base, scenario.new) == (range(1, 16), range(16, 24))
+    assert Scenario('15-1-1', 20).tasks == Scenario('15-1', 20).tasks
+    assert Scenario('15-5-1', 20).classes_per_task(1) == (15, 5)
+
+
 def test_joint_keeps_base_and_new():
     scenario = Scenario('15-1', 20, joint=True)
     assert scenario.tasks == (range(1, 21), )
@@ -47,6 +56,9 @@ def test_joint_keeps_base_and_new():
 @pytest.mark.parametrize(('args', 'words'), [
     (('15-7', 20), ['15-7', '20', 'divides 5']),
     (('21-1', 20), ['21', '20']),
+    (('15-5-2', 23), ['15-5-2', 'the 3 after the first 20', 'divides 3']),
+    (('15-6-1', 20), ['starts with 21 classes', '20']),
+    (('15-5-', 20), ['<base>-<increment>']),
     (('15', 20), ['<base>-<increment>']),
     (('0-1', 20), ['<base>-<increment>']),
     (('15-0', 20), ['<base>-<increment>']),
@@ -69,14 +81,15 @@ def test_unknown_task_and_setting():
         Scenario('15-1', 20, setting='overlap')
 
 
-@given(st.text(max_size=12) | st.from_regex(r'\A\d{1,4}-\d{1,4}\Z'), st.integers(0, 300))
+@given(st.text(max_size=12) | st.from_regex(r'\A\d{1,4}(-\d{1,2}){1,3}\Z'), st.integers(0, 300))
 def test_any_name_is_right_or_refused(name, num_classes):
     try:
         scenario = Scenario(name, num_classes)
     except InputError:
         return
-    base, increment = map(int, name.split('-'))
-    assert len(scenario.tasks[0]) == base and all(len(task) == increment for task in scenario.tasks[1:])
+    sizes = [*map(int, name.split('-'))]
+    learned = [len(task) for task in scenario.tasks]
+    assert learned[:len(sizes)] == sizes[:len(learned)] and {*learned[len(sizes):]} <= {sizes[-1]}
     assert scenario.tasks[-1].stop == num_classes + 1
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from tiny import tiny_config, voc_tree
 
+from ssul_mmseg.datasets import class_index
 from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.work_dir.weights import load_state
@@ -56,6 +57,19 @@ def test_a_run_goes_on_from_a_copied_task_as_its_own_would(tree, other, tmp_path
     run_scenario(tiny_config(tree, work_dir, CONFIG, **OPTIONS), tasks, start_from=tmp_path / 'base')
     assert not (work_dir / 'task_0').is_symlink()
     assert_same(work_dir, other)
+
+
+def test_masks_are_not_scanned_again_unless_they_are_others(tree, other, tmp_path, monkeypatch):
+    scanned = []
+    scan = class_index.scan_masks
+    monkeypatch.setattr(class_index, 'scan_masks',
+                        lambda paths, workers, quiet: scanned.append(paths[0]) or scan(paths, workers, quiet))
+    run_scenario(tiny_config(tree, tmp_path / 'run', CONFIG, **OPTIONS), range(1, 2), start_from=other)
+    assert scanned == []
+    others = voc_tree(tmp_path / 'voc', 20)
+    options = {key: value for key, value in OPTIONS.items() if key != 'memory.size'}
+    run_scenario(tiny_config(others, tmp_path / 'others', **options), range(1, 2), start_from=other)
+    assert len(scanned) == 2 and all(path.startswith(str(others)) for path in scanned)
 
 
 def test_exemplars_are_chosen_anew_where_the_other_run_has_none(tree, other, without_memory, tmp_path):

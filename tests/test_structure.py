@@ -20,6 +20,8 @@ ALLOWED = {
     'evaluation': set(),
     'engine': {'datasets', 'models', 'solver', 'evaluation'},
     'components': {'datasets', 'models', 'methods', 'engine', 'evaluation'},
+    'api': {'cli', 'engine', 'options', 'prediction'},
+    'new_class': {'datasets', 'engine', 'options'},
     'prediction': {'datasets', 'engine'},
     'report': {'components', 'datasets', 'engine', 'evaluation', 'prediction'},
     'options': {'components', 'datasets', 'models', 'solver'},

@@ -32,6 +32,16 @@ def test_each_task_has_its_folder_classifiers_and_data(tree, tmp_path):
     assert cfg.to_dict() == before
 
 
+def test_a_task_that_is_solved_has_no_optimizer_but_its_precision(tree, tmp_path):
+    cfg = tiny_config(tree, tmp_path, **TWO_TASKS, **{'incremental.solver': dict(type='Newton')})
+    cfg.optim_wrapper.update(type='BFloat16OptimWrapper', clip_grad=dict(max_norm=1), accumulative_counts=2)
+    assert task_config(cfg, 0).optim_wrapper.optimizer.type == 'SGD'
+    solved = task_config(cfg, 1)
+    assert solved.optim_wrapper == dict(
+        type='BFloat16OptimWrapper', accumulative_counts=2, optimizer=dict(type='NoOptimizer'))
+    assert solved.param_scheduler is None
+
+
 def test_only_task_0_reads_pretrained_weights(tree, tmp_path):
     cfg = tiny_config(tree, tmp_path, **TWO_TASKS)
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint='resnet.pth')

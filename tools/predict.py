@@ -3,9 +3,11 @@ import sys
 from collections.abc import Sequence
 
 from ssul_mmseg import cli
-from ssul_mmseg.engine.run import Run
+from ssul_mmseg.api import load_model, predict
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.prediction import Predictor, find_images, output_files, save
+from ssul_mmseg.prediction import find_images, output_files, save
+
+ENDINGS = ('', '_overlay')
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -20,23 +22,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('images', nargs='+', help='images of any size: files, folders, or patterns such as "a/*.jpg"')
     parser.add_argument('--out', required=True, help='folder for <name>.png, the mask, and <name>_overlay.png')
     parser.add_argument('--task', type=int, help='which task; default: the last learned')
+    parser.add_argument('--unknown', action='store_true',
+                        help='write <name>_unknown.png too, white where the network finds what it does not know')
     cli.add_config_options(parser)
     parser.set_defaults(launcher='none', local_rank=0)
     args = parser.parse_args(argv)
     cfg = cli.configure(args)
-    task = Run(cfg).learned_task(args.task)
     images = find_images(args.images)
-    files = output_files(images, args.out)
-    predictor = Predictor(cfg, task)
+    model = load_model(args.work_dir, args.task, cfg)
+    files = output_files(images, args.out, (*ENDINGS, '_unknown') if args.unknown else ENDINGS)
     faults = []
     try:
-        for image, (mask, overlay) in zip(images, files, strict=True):
+        for image, names in zip(images, files, strict=True):
             try:
-                prediction = predictor.predict(image)
+                prediction = predict(model, image, scores=False)
             except InputError as error:
                 faults.append(error)
                 continue
-            save(prediction, mask, overlay)
+            save(prediction, *names)
             print(prediction.summary(), flush=True)
     finally:
         # Also where a full disk or Ctrl-C ends the loop.

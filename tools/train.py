@@ -5,11 +5,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from mmengine.dist import is_main_process
-
 from ssul_mmseg import cli
-from ssul_mmseg.engine.optim import mixed_precision_wrapper
-from ssul_mmseg.engine.scenario_loop import run_scenario
+from ssul_mmseg.api import run
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.evaluation.tables import scenario_table
 
@@ -41,15 +38,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.add_common_arguments(parser)
     args = parser.parse_args(argv)
     cfg = cli.configure(args)
-    if args.seed is not None:
-        cfg.randomness = dict(cfg.randomness, seed=args.seed)
-    if args.amp:
-        cfg.optim_wrapper.type = mixed_precision_wrapper()
     cfg.quiet = args.quiet
-    cfg.trust_pickled_weights = args.trust_pickled_weights
     tasks = None if args.tasks is None else parse_tasks(args.tasks)
-    document = run_scenario(cfg, tasks, args.resume, args.start_from)
-    if is_main_process():
+    document = run(cfg, tasks=tasks, seed=args.seed, amp=args.amp, resume=args.resume, start_from=args.start_from,
+                   trust_pickled_weights=args.trust_pickled_weights)
+    if cli.is_main_process():
         print(scenario_table(document))
 
 

@@ -16,6 +16,8 @@ from .classes import class_colours, class_names, has_background, metainfo_of
 from .pairs import pair_files
 
 NO_CLASS = -1
+INDEX_FILES = 'class_index_*.npz'
+"""Pattern of what :func:`index_file` names; the name of a file says which masks it is of."""
 
 
 class Source(Protocol):

@@ -2,6 +2,7 @@
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -88,8 +89,8 @@ def task_labels(run: Run, task: int, images: int) -> TaskLabels:
     config.visualizer = None
     with tempfile.TemporaryDirectory() as folder:
         config.work_dir = folder  # for the log
-        # mmengine names a logger by the second: in the second of another runner it would write into that one's file.
-        config.experiment_name = f'labels_of_task_{task}'
+        # mmengine names logger and visualizer by the second: a runner would get those of another of the same second.
+        config.experiment_name = Path(folder).name
         if not run.work_dir.is_dir():
             for loader in (config.train_dataloader, config.test_dataloader):
                 loader.dataset.index_cache = folder

@@ -1,12 +1,13 @@
-"""Train in bfloat16 mixed precision, on a CPU too, and choose the wrapper that suits the device."""
-from collections.abc import Iterator
+"""Train in bfloat16 mixed precision, on a CPU too, and choose the wrapper that suits the device; or do not train."""
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from mmengine.optim import OptimWrapper
 from mmengine.runner.amp import autocast
-from mmseg.registry import OPTIM_WRAPPERS
+from mmseg.registry import OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
+from torch.optim import Optimizer
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -25,3 +26,20 @@ def mixed_precision_wrapper() -> str:
     if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
         return 'AmpOptimWrapper'
     return 'BFloat16OptimWrapper'
+
+
+@OPTIMIZERS.register_module()
+class NoOptimizer(Optimizer):
+    """The optimizer of a task that is solved: it updates nothing, but mmengine's runner needs one.
+
+    Args:
+        params: what an optimizer would update.
+    """
+
+    def __init__(self, params: object) -> None:
+        # Not PyTorch's constructor, which imports its compiler: that takes longer than to solve a small task.
+        self.defaults: dict = {}
+        self.param_groups: list = []
+
+    def register_step_pre_hook(self, hook: Callable) -> None:  # type: ignore[override]  # nothing to remove again
+        """Forget the hook: there is no step."""

@@ -83,7 +83,9 @@ class ProgressHook(Hook):
 
 def title_of(runner: TaskRunner) -> str:
     """Name the task and the classes that it learns, of many only the first three."""
-    scenario, classes = runner.scenario_run.scenario, runner.test_loop.dataloader.dataset.metainfo['classes']
+    # A runner that only trains has no test loop, one that only tests no train loop.
+    loop = runner.train_loop or runner.test_loop
+    scenario, classes = runner.scenario_run.scenario, loop.dataloader.dataset.metainfo['classes']
     names = [classes[label] for label in scenario.tasks[runner.task]]
     more = f' and {len(names) - 3} more' if len(names) > 3 else ''
     shown = ', '.join(names[:3]) + more

@@ -21,6 +21,30 @@ from .pretrained import init_weights
 from .processes import unwrap
 from .run import Run
 
+# What mmengine's runner needs to train and to test; it takes all of them or none.
+TRAIN_KEYS = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
+TEST_KEYS = ('test_dataloader', 'test_cfg', 'test_evaluator')
+
+
+class FormattedOnce(Config):
+    """A config whose text is made once: mmengine formats it five times a task, which takes longer than to solve one."""
+
+    @classmethod
+    def of(cls, config: Config) -> 'FormattedOnce':
+        """The same config."""
+        formatted = cls.__new__(cls)
+        formatted.__dict__.update(config.__dict__)
+        return formatted
+
+    @property
+    def pretty_text(self) -> str:
+        """The config as formatted Python code."""
+        content = repr(self._cfg_dict)
+        # Not as an attribute, which would become a key of the config.
+        if self.__dict__.get('_formatted', ('', ))[0] != content:
+            self.__dict__['_formatted'] = content, super().pretty_text
+        return self.__dict__['_formatted'][1]
+
 
 class TaskRunner(Runner):
     """The runner of one task of a run.
@@ -92,7 +116,7 @@ def _is_worth_the_console(record: logging.LogRecord) -> bool:
     return not record.getMessage().endswith('is skipped since its requires_grad=False')
 
 
-def task_runner(run: Run, cfg: Config, task: int, trains: bool = True) -> TaskRunner:
+def task_runner(run: Run, cfg: Config, task: int, trains: bool = True, tests: bool = True) -> TaskRunner:
     """Build all that a task's config describes, before anything is trained.
 
     Args:
@@ -100,25 +124,31 @@ def task_runner(run: Run, cfg: Config, task: int, trains: bool = True) -> TaskRu
         cfg: the task's config.
         task: index of the task.
         trains: whether the runner trains the task, or only evaluates it.
+        tests: whether it evaluates the task, for which it needs the test data.
     """
-    data = {'test': run.test_data(cfg)}
+    data, cfg = {}, cfg.copy()
+    if tests:
+        data['test'] = run.test_data(cfg)
     if trains:
         data['train'] = run.train_data(cfg, task, run.exemplars(task))
-    else:
-        cfg = cfg.copy()
-        for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
-            cfg.pop(key, None)
+    left_out = [*(() if trains else TRAIN_KEYS), *(() if tests else TEST_KEYS)]
+    for key in left_out:
+        cfg.pop(key, None)
+    if not trains:
         cfg.visualizer = None  # an evaluation has no series of values
     with config_faults(cfg):
-        runner = TaskRunner.from_cfg(cfg)
+        runner = TaskRunner.from_cfg(FormattedOnce.of(cfg))
         runner.scenario_run, runner.task = run, task
         if run.plan is not None:
             runner.visualizer.first_step = run.plan.first_step(task)
         for split, dataset in data.items():
             loader = getattr(runner, f'_{split}_dataloader')
             setattr(runner, f'_{split}_dataloader', {**loader, 'dataset': dict(type=_as_type(dataset))})
-        train_loop, _ = runner.train_loop, runner.test_loop  # the first access builds them
-        if train_loop is not None:
+        # The first access builds a loop.
+        if tests:
+            _ = runner.test_loop
+        if trains:
+            _ = runner.train_loop
             runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
             runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers or [])
     return runner

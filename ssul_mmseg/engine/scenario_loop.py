@@ -35,7 +35,7 @@ from .visualizer import add_metrics, finish_visualizer
 
 
 def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool = False,
-                 start_from: str | Path | None = None) -> dict:
+                 start_from: str | Path | None = None, evaluate: bool = True) -> dict:
     """Train and evaluate the tasks of a scenario, one after the other.
 
     Args:
@@ -43,6 +43,7 @@ def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool =
         tasks: which tasks, ascending; default all, or all after those of ``start_from``.
         resume: go on where an earlier run of the same config stopped.
         start_from: the work dir of another run; the last task that it has learned before ``tasks`` is copied.
+        evaluate: whether tasks are evaluated; without, no test data are read, and a task has weights and no result.
 
     Returns:
         The results document (see ``work_dir.results``); also written to ``work_dir`` as results.json and results.md.
@@ -57,12 +58,12 @@ def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool =
         if start_from is not None:
             tasks = on_main_process(lambda: copy_learned_task(run, Path(start_from), tasks, resume))
         tasks = run.tasks if tasks is None else tasks
-        on_main_process(lambda: _prepare(run, tasks, resume))
+        on_main_process(lambda: _prepare(run, tasks, resume, evaluate))
         try:
             for task in tasks:
                 on_main_process(partial(set_stale_aside, run.work_dir, task))
-                if not run.has(task, WEIGHTS, MEMORY, RESULT):
-                    run_task(run, task)
+                if not run.has(task, WEIGHTS, MEMORY, *([RESULT] if evaluate else [])):
+                    run_task(run, task, evaluate)
                 document = on_main_process(lambda: write_results(run))
         finally:
             run.test_features.close()
@@ -70,7 +71,7 @@ def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool =
     return document
 
 
-def run_task(run: Run, task: int) -> None:
+def run_task(run: Run, task: int, evaluate: bool = True) -> None:
     """Train one task, where it is not learned yet, and evaluate it."""
     start, peak_memory = time.monotonic(), watch_memory()
     with _log_errors():
@@ -79,13 +80,16 @@ def run_task(run: Run, task: int) -> None:
             dataset = run.train_data(config, task, run.exemplars(task))
             if not run.has(task, MEMORY):
                 on_main_process(lambda: update_memory(run, dataset))  # it depends on files alone
-            metrics = evaluate_task(run, task)
+            metrics = evaluate_task(run, task) if evaluate else None
         else:
             if is_main_process():
                 (run.folder(task) / RESULT).unlink(missing_ok=True)  # it belongs to weights that no longer exist
-            runner = task_runner(run, config, task)
+            runner = task_runner(run, config, task, tests=evaluate)
             train(runner)
-            dataset, metrics = runner.train_dataloader.dataset, _test(run, runner)
+            dataset, metrics = runner.train_dataloader.dataset, _test(run, runner) if evaluate else None
+    if metrics is None:
+        barrier()
+        return
     classes = [dataset.metainfo['classes'][label] for label in run.scenario.tasks[task]]
     entry = task_entry(task, classes, dataset.num_new, dataset.num_exemplars, metrics, time.monotonic() - start,
                        peak_memory())
@@ -124,14 +128,8 @@ def evaluate_task(run: Run, task: int, tta: bool = False) -> dict:
     """
     run.learned_task(task)
     cfg = task_config(run.config, task, tta)
-    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] == 'ProgressHook']
     with machine_faults(run.work_dir):
-        runner = task_runner(run, cfg, task, trains=False)
-        classes = runner.test_loop.dataloader.dataset.metainfo['classes']
-        check_classes(run.work_dir, run.scenario, classes, run.config.filename)
-        path = run.folder(task) / WEIGHTS
-        learned = load_weights(path, [classes[label] for label in run.scenario.seen(task)], task)
-        fill(unwrap(runner.model), learned.state_dict, path, run.config.filename)
+        runner = _learned_runner(run, cfg, task)
         if not tta:
             return _test(run, runner)
         with config_faults(cfg):
@@ -139,6 +137,37 @@ def evaluate_task(run: Run, task: int, tta: bool = False) -> dict:
             runner.model = MODELS.build(dict(merging, module=unwrap(runner.model)))
         metrics = runner.test()
         return {**metrics, **forgetting(metrics['IoU'], [])}
+
+
+def evaluate_open_set(run: Run, task: int) -> dict:
+    """Measure how well a learned task finds what belongs to the classes of later tasks; see ``OpenSetMetric``.
+
+    Args:
+        run: the run that the task belongs to.
+        task: index of the task.
+
+    Raises:
+        InputError: it is not learned, or no class is left to be found.
+    """
+    run.learned_task(task)
+    cfg = task_config(run.config, task)
+    cfg.model.test_cfg = dict(cfg.model.get('test_cfg') or {}, seg_logits=True)
+    cfg.test_evaluator = dict(type='OpenSetMetric', scenario=dict(cfg.scenario), task=task)
+    cfg.test_cfg.feature_cache = None
+    with machine_faults(run.work_dir):
+        return _learned_runner(run, cfg, task).test()
+
+
+def _learned_runner(run: Run, cfg: Config, task: int) -> TaskRunner:
+    """A runner that evaluates the network of a learned task."""
+    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook['type'] == 'ProgressHook']
+    runner = task_runner(run, cfg, task, trains=False)
+    classes = runner.test_loop.dataloader.dataset.metainfo['classes']
+    check_classes(run.work_dir, run.scenario, classes, run.config.filename)
+    path = run.folder(task) / WEIGHTS
+    learned = load_weights(path, [classes[label] for label in run.scenario.seen(task)], task)
+    fill(unwrap(runner.model), learned.state_dict, path, run.config.filename)
+    return runner
 
 
 def _test(run: Run, runner: TaskRunner) -> dict:
@@ -175,7 +204,7 @@ def write_results(run: Run) -> dict:
     return document
 
 
-def _prepare(run: Run, tasks: Sequence[int], resume: bool) -> None:
+def _prepare(run: Run, tasks: Sequence[int], resume: bool, evaluate: bool) -> None:
     """Find what is wrong with config, data and earlier files before any training."""
     cfg = run.config
     check_same_run(cfg, tasks, resume)
@@ -202,8 +231,8 @@ def _prepare(run: Run, tasks: Sequence[int], resume: bool) -> None:
                 if task > 0:
                     model.check_loop(bool(config.train_cfg.get('solver')))
     with config_faults(cfg):
-        test: TaskDataset = run.test_data(config)
-        test[0]
-    check_classes(run.work_dir, run.scenario, test.metainfo['classes'], cfg.filename)
+        data: TaskDataset = run.test_data(config) if evaluate else run.train_data(config, task)
+        data[0]
+    check_classes(run.work_dir, run.scenario, data.metainfo['classes'], cfg.filename)
     record_run(cfg)
     run.plan = plan_run(run, tasks, learns, model.trunk_fixed)

@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.logging import print_log
 
 from ..datasets.memory import ExemplarMemory
+from ..datasets.source import INDEX_FILES
 from ..errors import InputError
 from ..work_dir.files import write_atomically
 from ..work_dir.layout import MEMORY, RESULT, WEIGHTS, task_dir
@@ -19,8 +20,9 @@ from .task_config import task_config
 def copy_learned_task(run: Run, source: Path, tasks: Sequence[int] | None, resume: bool) -> Sequence[int]:
     """Copy what another run has learned before the first of some tasks.
 
-    Weights and results of all earlier tasks are copied. Where this run has a memory of another size or selection than
-    the other, or the other has none, exemplars are chosen anew from the earlier tasks' images.
+    Weights and results of all earlier tasks are copied, and which classes each mask holds. Where this run has a memory
+    of another size or selection than the other, or the other has none, exemplars are chosen anew from the earlier
+    tasks' images.
 
     Args:
         run: the run that starts.
@@ -46,6 +48,9 @@ def copy_learned_task(run: Run, source: Path, tasks: Sequence[int] | None, resum
                          'before')
     for task in range(first):
         _copy_task(run, source, task, resume)
+    for path in source.glob(INDEX_FILES):
+        if not (run.work_dir / path.name).exists():
+            _copy_file(path, run.work_dir / path.name)  # one of other masks is noticed and made anew
     if run.memory is not None:
         _choose_memory(run, run.memory, source, first)
     return run.tasks[first:] if tasks is None else tasks

@@ -22,6 +22,8 @@ HOOKS = ('SeedHook', 'FreezeHook', 'FiniteLossHook', 'MemoryHook', 'WeightsHook'
 """Training hooks without arguments; each has one duty."""
 
 SOLVERS = ('Newton', )
+OF_OPTIMIZER = ('optimizer', 'constructor', 'paramwise_cfg', 'clip_grad')
+"""Keys of ``optim_wrapper`` that mean nothing where a task is solved; the others choose its precision."""
 TRAINED = 'sgd'
 """The type of ``incremental.solver`` that is none: the task is trained by the config's optimizer."""
 
@@ -181,6 +183,9 @@ def _set_loops(cfg: Config, scenario: Scenario, task: int) -> None:
     solver = _solver(cfg, task)
     if solver or (task > 0 and getattr(MODELS.get(cfg.model.type), 'solves', False)):
         cfg.train_cfg = dict(type='TaskSolveLoop', solver=solver, feature_cache=kept if cache else None)
+        wrapper = {key: value for key, value in cfg.optim_wrapper.items() if key not in OF_OPTIMIZER}
+        cfg.optim_wrapper = dict(wrapper, optimizer=dict(type='NoOptimizer'))
+        cfg.param_scheduler = None
     else:
         cfg.train_cfg.update(type='TaskTrainLoop', feature_cache=cache or None)
         cfg.train_cfg.pop('by_epoch', None)
