@@ -18,6 +18,7 @@ HEADS = {
     'UPerHead': (SWIN, dict(FOUR, in_channels=[8, 16, 32, 64], pool_scales=(1, 2))),
     'SegformerHead': (MIT, dict(FOUR, in_channels=[4, 8, 16, 32])),
     'DepthwiseSeparableASPPHead': (RESNET, dict(LAST, dilations=(1, 2), c1_in_channels=4, c1_channels=4)),
+    'PSPHead': (RESNET, dict(LAST, pool_scales=(1, 2))),
     'FCNHead': (RESNET, dict(LAST, num_convs=1)),
 }
 

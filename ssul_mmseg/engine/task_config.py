@@ -108,6 +108,14 @@ def network_config(cfg: Config, task: int) -> Config:
     return cfg
 
 
+def bare_network_config(cfg: Config, task: int) -> Config:
+    """:func:`network_config` of a network that gets its weights at once: timm's fetch none as they are built."""
+    cfg = network_config(cfg, task)
+    if cfg.model.backbone.get('pretrained') is True:
+        cfg.model.backbone.pretrained = False
+    return cfg
+
+
 def _set_tta(cfg: Config) -> None:
     """Load test images in several views: those of ``tta_pipeline``, or six scales of what the test pipeline packs."""
     dataset = cfg.test_dataloader.dataset

@@ -9,7 +9,7 @@ from mmcv.cnn import ConvModule, build_norm_layer
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import normal_init
 from mmengine.structures import PixelData
-from mmseg.models.decode_heads import ASPPHead, DepthwiseSeparableASPPHead, FCNHead, SegformerHead, UPerHead
+from mmseg.models.decode_heads import ASPPHead, DepthwiseSeparableASPPHead, FCNHead, PSPHead, SegformerHead, UPerHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.utils import resize
 from mmseg.registry import MODELS
@@ -321,6 +321,11 @@ class IncrementalASPPHead(IncrementalHead, ASPPHead):
 @MODELS.register_module()
 class IncrementalDepthwiseSeparableASPPHead(IncrementalHead, DepthwiseSeparableASPPHead):
     """DeepLab-v3+'s head; mmseg's ``DepthwiseSeparableASPPHead`` has its arguments."""
+
+
+@MODELS.register_module()
+class IncrementalPSPHead(IncrementalHead, PSPHead):
+    """PSPNet's head; mmseg's ``PSPHead`` has its arguments."""
 
 
 @MODELS.register_module()
