@@ -109,14 +109,16 @@ def test_processes_share_the_feature_cache(tree, one, tmp_path):
 def run_given(rank, folder, given, answers):
     """A process of two: run each config that is given, and answer with its fault, if it has one."""
     torch.set_num_threads(1)
+    os.environ['LOCAL_RANK'] = str(rank)  # as a launcher sets it
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
     while arguments := given[rank].get():
         try:
-            run_scenario(method_config(*arguments))
+            cfg = method_config(*arguments)
+            cfg.launcher = 'pytorch'  # without one mmengine would wrap no network
+            run_scenario(cfg)
             answers.put('')
-        except BaseException:
+        except Exception:
             answers.put(traceback.format_exc())
-            raise
     leave_processes()
 
 
@@ -124,14 +126,15 @@ def run_given(rank, folder, given, answers):
 def pair(tmp_path_factory):
     """Two processes that run configs, one after the other: what loads them costs more than a tiny run."""
     context = torch.multiprocessing.get_context('spawn')
-    given, answers = [context.SimpleQueue(), context.SimpleQueue()], context.SimpleQueue()
+    given, answers = [context.Queue(), context.Queue()], context.Queue()
     processes = torch.multiprocessing.spawn(
         run_given, (str(tmp_path_factory.mktemp('pair')), given, answers), nprocs=2, join=False)
 
     def run(*arguments):
         for queue in given:
             queue.put(arguments)
-        assert [answers.get(), answers.get()] == ['', '']
+        faults = [answers.get(timeout=300) for _ in given]
+        assert not any(faults), faults[0] or faults[1]
     yield run
     for queue in given:
         queue.put(None)
