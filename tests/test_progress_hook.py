@@ -29,7 +29,8 @@ def runner(done, total=10, scenario=ONE_TASK, task=0, classes=('cat', ), plan=No
     data = SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=('background', *classes))))
     return SimpleNamespace(
         iter=done, max_iters=total, epoch=done // 5, max_epochs=total // 5, test_dataloader=[None] * 2, task=task,
-        test_loop=SimpleNamespace(dataloader=data), scenario_run=SimpleNamespace(scenario=scenario, plan=plan))
+        train_loop=None, test_loop=SimpleNamespace(dataloader=data),
+        scenario_run=SimpleNamespace(scenario=scenario, plan=plan))
 
 
 def iterate(hook, done, loss=.5, **options):
