@@ -36,6 +36,12 @@ def test_the_largest_logit_is_the_networks_own_label(merge, rgb):
     assert network.keeps_unknown is not merge
 
 
+def test_an_exporter_finds_evaluation_mode_and_leaves_it():
+    network = PortableNetwork(learned('FCNHead')[0].train(), merge=True)
+    network.train(network.training)  # as PyTorch's exporters do afterwards
+    assert not any(module.training for module in network.modules())
+
+
 def test_a_pooled_pixel_that_is_repeated_is_what_resizing_gives():
     network = PortableNetwork(learned()[0], merge=True)
     with torch.no_grad():

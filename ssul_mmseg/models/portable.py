@@ -38,7 +38,7 @@ class PortableNetwork(nn.Module):
 
     def __init__(self, model: IncrementalSegmentor, merge: bool) -> None:
         super().__init__()
-        self.model = model.eval()
+        self.model = model
         self.model.memory_format = torch.contiguous_format  # other programs have layouts of their own
         self.merge = merge and model.decode_head.has_unknown
         self.keeps_unknown = model.decode_head.has_unknown and not merge
@@ -48,6 +48,7 @@ class PortableNetwork(nn.Module):
             self.register_buffer(name, value.detach().clone().view(1, 3, 1, 1))
         # Files are loaded as BGR: a network whose preprocessor swaps nothing has learned from BGR.
         self.swaps = not getattr(preprocessor, '_channel_conversion', False)
+        self.eval()  # exporters set the mode that they find here again, for all that is inside
 
     def broadcast_pool(self) -> None:
         """Put a :class:`BroadcastPool` where the head pools over the whole image, as DeepLab's do."""
