@@ -36,9 +36,10 @@ def test_config_is_short_shallow_and_of_its_name(path):
     assert cfg.scenario.name in path.stem
     assert ('_m' in path.stem) == ('memory' in cfg) == name_of(cfg).endswith('-M')
     if path.stem.startswith('voc_lite'):
-        # Half the paper's resolution in every place that has one.
-        size, scale = cfg.test_size, cfg.train_dataloader.dataset.pipeline[3]
-        assert tuple(cfg.crop_size) == (size, size) and (size - 1) * 2 == 513 - 1 and scale['scale'] == (.25, 1.)
+        # Half the paper's crop, of images seven tenths as large.
+        scale = cfg.train_dataloader.dataset.pipeline[3]
+        assert tuple(cfg.crop_size) == (257, 257) and (257 - 1) * 2 == 513 - 1 and scale['scale'] == (.35, 1.4)
+        assert cfg.test_size == 321
         assert tuple(cfg.model.decode_head.dilations) == (1, 3, 6, 9)
         assert cfg.get('memory', {}).get('size', 0) in (0, round(100 * 1464 / 10582))
     elif path.stem.startswith(('voc', 'ade')):
