@@ -1,8 +1,6 @@
 """Turn COCO-style annotations into masks, by pycocotools."""
 import contextlib
 import io
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..scenario import IGNORE
+from ..work_dir.files import new_folder
 from .folders import IMAGE_FOLDERS, SPLITS, Part
 
 MASKS = 'masks_coco'
@@ -111,12 +110,8 @@ def write_masks(root: Path, files: Mapping[str, CocoFile]) -> dict[str, Part]:
             or cannot be drawn.
     """
     value_of = {category: value for value, (category, _) in enumerate(names_of(files), start=1)}
-    target = root / MASKS
-    begun = target.with_name(f'.{MASKS}.{os.getpid()}.tmp')
-    if target.exists():
-        raise InputError(f'{target} is there already; remove it, so that it is made of {files["train"].path}')
     parts = {}
-    try:
+    with new_folder(root / MASKS, f'remove it, so that it is made of {files["train"].path}') as begun:
         for split, file in files.items():
             names = []
             for image in file.content.dataset['images']:
@@ -127,12 +122,6 @@ def write_masks(root: Path, files: Mapping[str, CocoFile]) -> dict[str, Part]:
                 names.append(Path(image['file_name']).with_suffix('').as_posix())
             (begun / f'{split}.txt').write_text('\n'.join(names) + '\n', encoding='utf-8')
             parts[split] = Part(file.images, f'{MASKS}/{split}', f'{MASKS}/{split}.txt')
-        os.replace(begun, target)
-    except OSError as error:
-        raise InputError(f'{target} cannot be written ({error.strerror or error}); free space, or give the data set a '
-                         'place that can be written') from error
-    finally:
-        shutil.rmtree(begun, ignore_errors=True)
     return parts
 
 

@@ -1,7 +1,5 @@
 """Find out what the values or colours of masks mean, and convert masks that cannot be used as they are."""
-import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +10,7 @@ from PIL import Image
 from ..errors import InputError
 from ..machine import usable_cores
 from ..scenario import BACKGROUND, IGNORE, MAX_CLASSES
+from ..work_dir.files import new_folder
 from .class_index import ClassIndex
 from .classes import BACKGROUND_NAME
 from .image_files import decoding_faults
@@ -191,10 +190,7 @@ def convert(folder: Path, masks: Sequence[Path], meaning: Meaning, target: Path)
             written.
     """
     table = np.array(meaning.palette or [], np.uint8).reshape(-1, 3)
-    begun = target.with_name(f'.{target.name}.{os.getpid()}.tmp')
-    if target.exists():
-        raise InputError(f'{target} is there already; remove it, or name it as the folder of the masks')
-    try:
+    with new_folder(target, 'remove it, or name it as the folder of the masks') as begun:
         for path in masks:
             image = Image.fromarray(_new_values(path, meaning))
             if len(table):
@@ -202,12 +198,6 @@ def convert(folder: Path, masks: Sequence[Path], meaning: Meaning, target: Path)
             file = begun / path.relative_to(folder).with_suffix('.png')
             file.parent.mkdir(parents=True, exist_ok=True)
             image.save(file)
-        os.replace(begun, target)
-    except OSError as error:
-        raise InputError(f'{target} cannot be written ({error.strerror or error}); free space, or give the data set a '
-                         'place that can be written') from error
-    finally:
-        shutil.rmtree(begun, ignore_errors=True)
 
 
 def _new_values(path: Path, meaning: Meaning) -> np.ndarray:

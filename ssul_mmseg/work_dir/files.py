@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,6 +42,30 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(target: Path, remedy: str) -> Iterator[Path]:
+    """Make a folder, whole or not at all: what the context writes into the path that it gets becomes ``target``.
+
+    Args:
+        target: the folder, which must not be there yet.
+        remedy: what to do where it is there, the end of a sentence.
+
+    Raises:
+        InputError: it is there already, or cannot be written.
+    """
+    if target.exists():
+        raise InputError(f'{target} is there already; {remedy}')
+    begun = target.with_name(f'.{target.name}.{os.getpid()}.tmp')
+    try:
+        yield begun
+        os.replace(begun, target)
+    except OSError as error:
+        raise InputError(f'{target} cannot be written ({error.strerror or error}); free space, or choose a place that '
+                         'can be written') from error
+    finally:
+        shutil.rmtree(begun, ignore_errors=True)
 
 
 def remove_leftovers(folder: str | Path) -> None:
