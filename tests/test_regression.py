@@ -66,7 +66,8 @@ def run(folder, options):
     content = b''
     for task in range(len(tasks)):
         weights = load_state(folder / f'work/task_{task}/weights.pth')['state_dict']
-        content += (folder / f'work/task_{task}/memory.json').read_bytes()
+        # What it says, not how it is laid out.
+        content += json.dumps(json.loads((folder / f'work/task_{task}/memory.json').read_text())).encode()
         content += b''.join(key.encode() + weights[key].contiguous().numpy().tobytes() for key in sorted(weights))
     return {'losses': losses, 'IoU': [task['IoU'] for task in tasks], 'digest': digest(content)}
 
