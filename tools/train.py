@@ -5,8 +5,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+import ssul_mmseg
 from ssul_mmseg import cli
-from ssul_mmseg.api import run
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.evaluation.tables import scenario_table
 
@@ -40,8 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = cli.configure(args)
     cfg.quiet = args.quiet
     tasks = None if args.tasks is None else parse_tasks(args.tasks)
-    document = run(cfg, tasks=tasks, seed=args.seed, amp=args.amp, resume=args.resume, start_from=args.start_from,
-                   trust_pickled_weights=args.trust_pickled_weights)
+    document = ssul_mmseg.run(
+        cfg, tasks=tasks, seed=args.seed, amp=args.amp, resume=args.resume, start_from=args.start_from,
+        trust_pickled_weights=args.trust_pickled_weights)
     if cli.is_main_process():
         print(scenario_table(document))
 
