@@ -9,28 +9,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose
 from mmengine.device import get_device
 from mmengine.structures import PixelData
-from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
 from .datasets.image_files import UPRIGHT, as_stored
 from .datasets.pairs import IMAGE_SUFFIXES
-from .datasets.transforms import LoadImage
-from .engine.config_faults import config_faults
-from .engine.task_config import network_config
+from .datasets.transforms import LoadImage, whole_image_pipeline
+from .engine.learned_network import learned_network
 from .errors import OUT_OF_MEMORY, InputError
 from .scenario import BACKGROUND, UNKNOWN
-from .work_dir.layout import WEIGHTS
-from .work_dir.weights import fill, read_weights
 
 OVERLAY_SIDE = 800
 """The longest side of an overlay, in pixels: in larger ones mmseg takes long to write the class names."""
-LEFT_OUT = ('LoadImage', 'LoadLabels', 'ShortSideCenterCrop')
-"""Parts of the test pipeline that do not apply: the image is loaded here, has no mask, and is predicted whole."""
 
 
 @dataclass(frozen=True)
@@ -108,17 +101,11 @@ class Predictor:
 
     def __init__(self, cfg: Config, task: int) -> None:
         # Names and colours come with the weights: no data set is needed.
-        with config_faults(cfg):
-            cfg = network_config(cfg, task)
-            self.model = MODELS.build(cfg.model)
-        path = Path(cfg.work_dir) / WEIGHTS
-        learned = read_weights(path, task)
-        self.classes, self.palette = ('background', *learned.classes), learned.palette
-        fill(self.model, learned.state_dict, path, cfg.filename)
-        self.model.to(get_device()).eval()
+        learned = learned_network(cfg, task)
+        self.model = learned.model.to(get_device())
+        self.classes, self.palette = ('background', *learned.weights.classes), learned.weights.palette
         self.load = LoadImage()
-        self.prepare = Compose([transform for transform in cfg.test_dataloader.dataset.pipeline
-                                if transform['type'] not in LEFT_OUT])
+        self.prepare = whole_image_pipeline(learned.config.test_dataloader.dataset.pipeline)
 
     @torch.no_grad()
     def predict(self, image: str | Path | Image.Image | np.ndarray, scores: bool = False) -> Prediction:

@@ -37,6 +37,22 @@ def _is_background(name: str) -> bool:
     return name.strip().casefold() == BACKGROUND_NAME
 
 
+def check_number(names: Sequence[str], num_classes: int, dataset: str) -> None:
+    """Refuse a data set of another number of classes than the scenario's.
+
+    Args:
+        names: of its classes, without background.
+        num_classes: the scenario's.
+        dataset: its type, for messages.
+
+    Raises:
+        InputError: the numbers differ.
+    """
+    if len(names) != num_classes:
+        raise InputError(f'the scenario is about {num_classes} classes, but {dataset} has {len(names)}; set '
+                         f'scenario.num_classes={len(names)}')
+
+
 def class_names(metainfo: Mapping[str, Any], dataset: str) -> tuple[str, ...]:
     """Names of the classes without background, stripped: a few names of mmseg's data sets have spaces around them.
 

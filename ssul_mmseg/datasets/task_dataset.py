@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..scenario import Scenario
 from ..work_dir.files import digest
 from .class_index import ClassIndex
-from .classes import class_colours, class_names, has_background
+from .classes import check_number, class_colours, class_names, has_background
 from .memory import ExemplarMemory
 from .scan import contents_digest
 from .source import NO_CLASS, build_source, image_id, index_file, label_table, saliency_path
@@ -84,9 +84,7 @@ class TaskDataset(Dataset):
         images, masks = self._paths()
         self._check_names(images)
         names = class_names(self.source.metainfo, dataset['type'])
-        if len(names) != self.scenario.num_classes:
-            raise InputError(f'the scenario is about {self.scenario.num_classes} classes, but {dataset["type"]} has '
-                             f'{len(names)}; set scenario.num_classes={len(names)}')
+        check_number(names, self.scenario.num_classes, dataset['type'])
         self.label_table = label_table(self.source, self.scenario)
         self.metainfo = self._metainfo(names, class_colours(self.source.metainfo, dataset['type']))
         self.pipeline = Compose(pipeline)

@@ -9,6 +9,7 @@ from pathlib import Path
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmengine.dataset import Compose
 from mmengine.logging import print_log
 from mmseg.registry import TRANSFORMS
 from PIL import Image
@@ -19,6 +20,8 @@ from .image_files import SIDEWAYS, UPRIGHT, as_shown, decoding_faults, exif_orie
 from .masks import read_mask
 
 SALIENCY = ('map', 'ground_truth', 'all')
+OF_LABELLED_FILES = ('LoadImage', 'LoadLabels', 'ShortSideCenterCrop')
+"""Transforms of a test pipeline that load an image and its mask, or leave a part of both out."""
 REMEDY = ('save the map of any salient-object detector there as an 8-bit PNG with one channel (non-zero: salient), or '
           'set saliency=ground_truth, or saliency=None for no unknown pixels')
 
@@ -287,3 +290,12 @@ class ScaleAndFlip(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(scale={self.scale}, flip={self.flip})'
+
+
+def whole_image_pipeline(pipeline: Sequence[dict]) -> Compose:
+    """What a test pipeline does with an image that is loaded already, has no mask, and is seen whole.
+
+    Args:
+        pipeline: of a task's config.
+    """
+    return Compose([transform for transform in pipeline if transform['type'] not in OF_LABELLED_FILES])

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose
 from mmengine.device import get_device
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ..datasets.classes import BACKGROUND_NAME, class_colours, class_names, metainfo_of
-from ..datasets.transforms import LoadImage
+from ..datasets.classes import BACKGROUND_NAME, check_number, class_colours, class_names, metainfo_of
+from ..datasets.transforms import LoadImage, whole_image_pipeline
 from ..errors import InputError
 from ..models.adopted import build_plain, check_adoptable, difference, load_trunk, set_filters, split_filters
 from ..models.segmentors import IncrementalSegmentor
@@ -28,8 +27,6 @@ from .resume import record_run
 from .run import Run
 from .task_config import bare_network_config
 
-LEFT_OUT = ('LoadImage', 'LoadLabels', 'ShortSideCenterCrop')
-"""Parts of the test pipeline that do not apply: the image is loaded here, has no mask, and is seen whole."""
 CELLS_PER_IMAGE = 256
 """Cells of an image that calibration sees, at most, drawn at random: more of few images say little more."""
 
@@ -97,9 +94,7 @@ def _classes_of(cfg: Config, run: Run) -> tuple[list[str], list[list[int]]]:
         raise InputError('train_dataloader.dataset.dataset does not say what its classes are called; set '
                          'metainfo.classes there')
     names = class_names(metainfo, dataset['type'])
-    if len(names) != run.scenario.num_classes:
-        raise InputError(f'scenario.num_classes is {run.scenario.num_classes}, but {dataset["type"]} has {len(names)} '
-                         'classes beside background; correct the config')
+    check_number(names, run.scenario.num_classes, dataset['type'])
     ids = [run.scenario.order[label - 1] for label in run.scenario.tasks[0]]
     colours = class_colours(metainfo, dataset['type'])
     if not colours:
@@ -182,8 +177,7 @@ def _agreement(cells: Cells, found: Calibration) -> float:
 def _features_of(model: IncrementalSegmentor, config: Config, images: Sequence[str]) -> Iterator[Tensor]:
     """Features float32 (N, d) of some cells of each image, on the CPU."""
     load = LoadImage()
-    prepare = Compose([transform for transform in config.test_dataloader.dataset.pipeline
-                       if transform['type'] not in LEFT_OUT])
+    prepare = whole_image_pipeline(config.test_dataloader.dataset.pipeline)
     model.to(get_device())
     generator = torch.Generator().manual_seed(0)
     for image in images:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..datasets.classes import class_names
+from ..datasets.classes import check_number, class_names
 from ..datasets.inspection import ImageFacts, inspect, label_index
 from ..datasets.pairs import LeftOverError
 from ..datasets.scan import MASK_VALUES
@@ -112,9 +112,7 @@ def _read(run: Run, split: str, check: Check) -> Split | None:
         with config_faults(config):
             source = build_source(data.dataset, test)
             names = class_names(source.metainfo, data.dataset.type)
-            if len(names) != run.scenario.num_classes:
-                raise InputError(f'the scenario is about {run.scenario.num_classes} classes, but {data.dataset.type} '
-                                 f'has {len(names)}; set scenario.num_classes={len(names)}')
+            check_number(names, run.scenario.num_classes, data.dataset.type)
             facts = inspect(source, label_table(source, run.scenario), None if test else run.config.saliency,
                             data.get('saliency_dir', 'SaliencyMap'))
     except LeftOverError as error:

@@ -7,7 +7,6 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -16,22 +15,18 @@ import mmengine
 import mmseg
 import numpy as np
 import torch
-from mmengine.config import Config
-from mmseg.registry import MODELS
 from torch import Tensor
 
 from ..errors import InputError
 from ..models.portable import PortableNetwork
-from ..models.segmentors import IncrementalSegmentor
 from ..models.stock import stock_network
 from ..work_dir.files import write_atomically
-from ..work_dir.layout import WEIGHTS
-from ..work_dir.weights import TaskWeights, fill, read_weights, save_state
+from ..work_dir.weights import save_state
 from .config_faults import config_faults
+from .learned_network import LearnedNetwork, learned_network
 from .recorded_config import read_recorded_config
 from .run import Run
 from .stock_config import stock_config
-from .task_config import bare_network_config
 
 UNKNOWN_CHOICES = ('merge', 'keep')
 LARGEST_ERROR = 1e-4
@@ -40,21 +35,6 @@ SIZES = ((1, 96, 128), (2, 97, 131))
 """Numbers of images and sizes that what is written is checked at; a network is traced at the first."""
 UNKNOWN_NAME, UNKNOWN_COLOUR = 'unknown', [192, 192, 192]
 OPSET = 17
-
-
-@dataclass(frozen=True)
-class LearnedNetwork:
-    """The network of a learned task.
-
-    Args:
-        model: the network with its weights.
-        config: the task's config.
-        weights: the weights, with names and colours of the classes.
-    """
-
-    model: IncrementalSegmentor
-    config: Config
-    weights: TaskWeights
 
 
 def load_network(work_dir: str | Path, task: int | None) -> LearnedNetwork:
@@ -68,14 +48,7 @@ def load_network(work_dir: str | Path, task: int | None) -> LearnedNetwork:
         InputError: the folder holds no run or no such task, or its weights do not fit its config.
     """
     cfg = read_recorded_config(work_dir)
-    task = Run(cfg).learned_task(task)
-    with config_faults(cfg):
-        config = bare_network_config(cfg, task)
-        model = MODELS.build(config.model)
-    path = Path(config.work_dir) / WEIGHTS
-    weights = read_weights(path, task)
-    fill(model, weights.state_dict, path, cfg.filename)
-    return LearnedNetwork(model.eval(), config, weights)
+    return learned_network(cfg, Run(cfg).learned_task(task))
 
 
 def export(work_dir: str | Path, task: int | None, form: str, unknown: str, out: str | Path) -> list[str]:

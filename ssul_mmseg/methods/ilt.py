@@ -5,14 +5,13 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ..models.distillation import check_head, check_weight, old_class_distillation
+from ..models.distillation import DistillingSegmentor, check_head, check_weight, old_class_distillation
 from ..models.losses import pixel_ce
-from ..models.old_model import OldModel
-from ..models.segmentors import Batch, IncrementalSegmentor, OldTask
+from ..models.segmentors import Batch
 
 
 @MODELS.register_module()
-class ILT(IncrementalSegmentor):
+class ILT(DistillingSegmentor):
     r"""Incremental Learning Techniques for segmentation (Michieli and Zanuttigh, ICCVW 2019), as MiB's code has it.
 
     .. math:: L = L_{CE} + \lambda_D L_{KD} + \lambda_E \, \mathrm{mean}\big( (E(x) - E^{old}(x))^2 \big)
@@ -43,11 +42,6 @@ class ILT(IncrementalSegmentor):
         check_weight('feature_weight', feature_weight, 100)
         self.weight = weight
         self.feature_weight = feature_weight
-
-    def start_task(self, old: OldTask) -> None:
-        """Take over the old weights, and keep the old network."""
-        super().start_task(old)
-        self.old_model = OldModel(self)
 
     def ask_old_model(self, batch: Batch) -> dict[str, Tensor]:
         """Logits of the old network, and the last map of its backbone."""

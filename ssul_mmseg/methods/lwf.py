@@ -4,14 +4,13 @@ from typing import Any
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ..models.distillation import check_head, check_weight, old_class_distillation
+from ..models.distillation import DistillingSegmentor, check_head, check_weight, old_class_distillation
 from ..models.losses import pixel_ce
-from ..models.old_model import OldModel
-from ..models.segmentors import Batch, IncrementalSegmentor, OldTask
+from ..models.segmentors import Batch
 
 
 @MODELS.register_module()
-class LwF(IncrementalSegmentor):
+class LwF(DistillingSegmentor):
     r"""Learning without Forgetting (Li and Hoiem, ECCV 2016), pixel by pixel, as the code of MiB computes it.
 
     .. math:: L = L_{CE} + \lambda L_{KD}
@@ -38,15 +37,6 @@ class LwF(IncrementalSegmentor):
         check_head(self.decode_head, 'LwF')
         check_weight('weight', weight, 100)
         self.weight = weight
-
-    def start_task(self, old: OldTask) -> None:
-        """Take over the old weights, and keep the old network."""
-        super().start_task(old)
-        self.old_model = OldModel(self)
-
-    def ask_old_model(self, batch: Batch) -> dict[str, Tensor]:
-        """Logits of the old network."""
-        return {'logits': self.old_model.logits(batch)} if self.old_model else {}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy and, from task 1 on, distillation; all processes have as many pixels, so means are right."""

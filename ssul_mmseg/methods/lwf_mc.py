@@ -5,14 +5,13 @@ import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ..models.distillation import check_head, check_weight
+from ..models.distillation import DistillingSegmentor, check_head, check_weight
 from ..models.losses import upsampled_sigmoid_bce
-from ..models.old_model import OldModel
-from ..models.segmentors import Batch, IncrementalSegmentor, OldTask
+from ..models.segmentors import Batch
 
 
 @MODELS.register_module()
-class LwFMC(IncrementalSegmentor):
+class LwFMC(DistillingSegmentor):
     r"""LwF for many classes (Rebuffi et al., CVPR 2017, Algorithm 3 without exemplars), as the code of MiB computes it.
 
     .. math:: L = \frac{1}{N} \sum_i \sum_c \mathrm{BCE}(s_{ic}, 1[c = y_i])
@@ -40,15 +39,6 @@ class LwFMC(IncrementalSegmentor):
         check_head(self.decode_head, 'LwF-MC', softmax=False)
         check_weight('weight', weight, 10)
         self.weight = weight
-
-    def start_task(self, old: OldTask) -> None:
-        """Take over the old weights, and keep the old network."""
-        super().start_task(old)
-        self.old_model = OldModel(self)
-
-    def ask_old_model(self, batch: Batch) -> dict[str, Tensor]:
-        """Logits of the old network."""
-        return {'logits': self.old_model.logits(batch)} if self.old_model else {}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Both terms; all processes have as many pixels, so their means are right."""

@@ -5,14 +5,13 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ..models.distillation import check_head, check_weight, start_balanced
+from ..models.distillation import DistillingSegmentor, check_head, check_weight, start_balanced
 from ..models.losses import IGNORED, pixel_ce
-from ..models.old_model import OldModel
-from ..models.segmentors import Batch, IncrementalSegmentor, OldTask
+from ..models.segmentors import Batch, OldTask
 
 
 @MODELS.register_module()
-class MiB(IncrementalSegmentor):
+class MiB(DistillingSegmentor):
     r"""Modeling the Background (Cermelli et al., CVPR 2020).
 
     .. math:: L = \mathrm{UnCE} + \lambda \, \mathrm{UnKD}
@@ -44,12 +43,7 @@ class MiB(IncrementalSegmentor):
     def start_task(self, old: OldTask) -> None:
         """Take over the old weights, keep the old network, and start the new classes as parts of the background."""
         super().start_task(old)
-        self.old_model = OldModel(self)
         start_balanced(self.decode_head)
-
-    def ask_old_model(self, batch: Batch) -> dict[str, Tensor]:
-        """Logits of the old network."""
-        return {'logits': self.old_model.logits(batch)} if self.old_model else {}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """UnCE and, from task 1 on, UnKD; every process has as many pixels as the others, so their means are one."""

@@ -9,12 +9,11 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..models.batch import TaskLoader
-from ..models.distillation import check_head, check_weight, start_balanced
+from ..models.distillation import DistillingSegmentor, check_head, check_weight, start_balanced
 from ..models.entropy import histogram_median, uncertainty
 from ..models.losses import IGNORED, pixel_ce
-from ..models.old_model import OldModel
 from ..models.pod import fold_new_channels, local_pod, pod_distance, watch_stages
-from ..models.segmentors import Batch, IncrementalSegmentor, OldTask
+from ..models.segmentors import Batch, OldTask
 from ..scenario import BACKGROUND
 
 BINS = 100
@@ -23,7 +22,7 @@ VARIANTS = {'median': ('code', 'exact'), 'entropy': ('code', 'normalised')}
 
 
 @MODELS.register_module()
-class PLOP(IncrementalSegmentor):
+class PLOP(DistillingSegmentor):
     r"""PLOP (Douillard et al., CVPR 2021).
 
     .. math:: L = \nu \, \mathrm{CE}(\tilde y) + \frac{1}{6} \sqrt{\frac{C_{now}}{C_{new}}}
@@ -74,7 +73,6 @@ class PLOP(IncrementalSegmentor):
     def start_task(self, old: OldTask) -> None:
         """Take over the old weights, keep the old network, and start the new classes as parts of the background."""
         super().start_task(old)
-        self.old_model = OldModel(self)
         start_balanced(self.decode_head)
 
     @torch.no_grad()

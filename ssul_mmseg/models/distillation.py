@@ -1,4 +1,4 @@
-"""What several methods that learn beside the old network share: its distillation, a balanced start, a check."""
+"""What methods that learn beside the old network share: a base that keeps it, distillation, a start, checks."""
 import math
 from typing import TYPE_CHECKING, cast
 
@@ -6,9 +6,28 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .old_model import OldModel
+from .segmentors import Batch, IncrementalSegmentor, OldTask
 
 if TYPE_CHECKING:
     from .heads import IncrementalHead
+
+
+class DistillingSegmentor(IncrementalSegmentor):
+    """A segmentor that keeps the old network beside the one that learns, and asks it for its logits.
+
+    Args:
+        segmentor: the arguments of :class:`~ssul_mmseg.models.segmentors.IncrementalSegmentor`.
+    """
+
+    def start_task(self, old: OldTask) -> None:
+        """Take over the old weights, and keep the old network."""
+        super().start_task(old)
+        self.old_model = OldModel(self)
+
+    def ask_old_model(self, batch: Batch) -> dict[str, Tensor]:
+        """Logits of the old network."""
+        return {'logits': self.old_model.logits(batch)} if self.old_model else {}
 
 
 def old_class_distillation(logits: Tensor, old_logits: Tensor) -> Tensor:

@@ -10,10 +10,10 @@ from PIL import Image
 from .. import components  # noqa: F401 - registers what a config may name
 from ..datasets.task_dataset import TaskDataset
 from ..datasets.transforms import LoadImage, LoadLabels
-from ..engine.progress_hook import duration
 from ..engine.recorded_config import read_recorded_config
 from ..engine.run import Run
 from ..engine.task_config import task_config
+from ..evaluation.tables import duration
 from ..prediction import Predictor
 from .collect import ReportRun
 from .pictures import css_colour, label_map, photo
