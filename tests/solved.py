@@ -137,3 +137,21 @@ def killed(arguments, mark):
     finally:
         process.kill()
         process.communicate()
+
+
+def assert_same_bits(one, two, task):
+    """Two work dirs hold the same weights and method state of a task."""
+    for a, b in zip(learned(one, task), learned(two, task), strict=True):
+        assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def assert_two_processes_equal_one(tree, base, folder, options):
+    """Tasks 1 and 2 are solved by one process and by two, to the same weights and method states."""
+    for name, processes in (('one', None), ('two', 2)):
+        (folder / name).mkdir()
+        (folder / name / 'task_0').symlink_to(base / 'task_0')
+        run_tool(tool(tree, folder / name, options, processes=processes, tasks='1-2'))
+    for task in (1, 2):
+        for a, b in zip(learned(folder / 'one', task), learned(folder / 'two', task), strict=True):
+            for key, value in a.items():
+                torch.testing.assert_close(b[key], value, rtol=1e-5, atol=1e-5, msg=lambda m, k=key: f'{k} {m}')

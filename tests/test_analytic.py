@@ -6,7 +6,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from solved import change_weights, config, killed, learned, run_tool, samples, shares, tool, trunk
+from solved import (
+    assert_same_bits,
+    assert_two_processes_equal_one,
+    change_weights,
+    config,
+    killed,
+    learned,
+    run_tool,
+    samples,
+    shares,
+    tool,
+    trunk,
+)
 from tiny import voc_tree
 
 from ssul_mmseg.engine.run import Run
@@ -176,21 +188,11 @@ def test_a_killed_run_goes_on_to_the_same_bits(tree, tmp_path, place):
     shutil.copytree(tmp_path / 'a', tmp_path / 'b', ignore=shutil.ignore_patterns('task_2'))
     for name in 'ab':
         run_tool(tool(tree, tmp_path / name, ANALYTIC, resume=True))
-    one, two = (learned(tmp_path / name, 2) for name in 'ab')
-    for a, b in zip(one, two, strict=True):
-        assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    assert_same_bits(tmp_path / 'a', tmp_path / 'b', 2)
 
 
 def test_two_processes_equal_one(tree, base, tmp_path):
-    for name, processes in (('one', None), ('two', 2)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / 'task_0').symlink_to(base / 'task_0')
-        run_tool(tool(tree, tmp_path / name, ANALYTIC, processes=processes, tasks='1-2'))
-    for task in (1, 2):
-        one, two = (learned(tmp_path / name, task) for name in ('one', 'two'))
-        for a, b in zip(one, two, strict=True):
-            for key, value in a.items():
-                torch.testing.assert_close(b[key], value, rtol=1e-5, atol=1e-5, msg=lambda m, k=key: f'{k} {m}')
+    assert_two_processes_equal_one(tree, base, tmp_path, ANALYTIC)
 
 
 def test_two_processes_gather_the_base_task_s_sums(tree, base, tmp_path):

@@ -68,6 +68,20 @@ def names(cells):
     return ['background', *(f'class {c}' for c in range(1, cells.targets.shape[1]))]
 
 
+def plain_ridge(blocks, columns_of, counts, features):
+    """Filters (5, D) of the regression over all cells at once, a row for each cell and each label around it."""
+    phi, target, weight = [], [], []
+    for cells, columns in zip(blocks, columns_of, strict=True):
+        for place, column in enumerate(columns):
+            phi.append(features(cells.features))
+            weight.append(cells.targets[:, place].double() * cells.weights.double() * counts[column]**-0.5)
+            target.append(torch.zeros(len(cells.weights), 5).double())
+            target[-1][:, column] = 1
+    phi, target, weight = torch.cat(phi), torch.cat(target), torch.cat(weight)
+    system = phi.T @ (weight[:, None] * phi) + torch.eye(phi.shape[1]).double()
+    return torch.linalg.solve(system, phi.T @ (weight[:, None] * target)).T
+
+
 def one_by_one(order, features):
     """The filters of background and of each task's classes, learned in an order of tasks."""
     state, all_tasks = {}, tasks()
@@ -84,18 +98,9 @@ def test_tasks_one_by_one_in_any_order_equal_all_at_once(order, settings):
     features = mapped(**settings)
     background, parts = one_by_one(order, features)
 
-    phi, target, weight = [], [], []
     shown = [cells.weights.double() @ cells.targets.double() for cells in tasks()]
     counts = torch.cat([sum(counts[:1] for counts in shown), *(counts[1:] for counts in shown)])
-    for cells, columns in zip(tasks(), ((0, 1, 2), (0, 3), (0, 4)), strict=True):
-        for place, column in enumerate(columns):
-            phi.append(features(cells.features))
-            weight.append(cells.targets[:, place].double() * cells.weights.double() * counts[column]**-0.5)
-            target.append(torch.zeros(len(cells.weights), 5).double())
-            target[-1][:, column] = 1
-    phi, target, weight = torch.cat(phi), torch.cat(target), torch.cat(weight)
-    system = phi.T @ (weight[:, None] * phi) + torch.eye(phi.shape[1]).double()
-    expected = torch.linalg.solve(system, phi.T @ (weight[:, None] * target)).T
+    expected = plain_ridge(tasks(), ((0, 1, 2), (0, 3), (0, 4)), counts, features)
 
     torch.testing.assert_close(background, expected[0], rtol=0, atol=1e-9)
     for task, columns in enumerate(((1, 2), (3, ), (4, ))):
@@ -154,16 +159,7 @@ def test_exemplars_count_with_the_weights_of_their_classes_tasks():
 
     counts = state['counts'].clone()
     counts[0] += exemplars.weights.double() @ exemplars.targets[:, 0].double()
-    phi, target, weight = [], [], []
-    for cells, columns in zip([*all_tasks, exemplars], ((0, 1, 2), (0, 3), (0, 4), range(5)), strict=True):
-        for place, column in enumerate(columns):
-            phi.append(features(cells.features))
-            weight.append(cells.targets[:, place].double() * cells.weights.double() * counts[column]**-0.5)
-            target.append(torch.zeros(len(cells.weights), 5).double())
-            target[-1][:, column] = 1
-    phi, target, weight = torch.cat(phi), torch.cat(target), torch.cat(weight)
-    system = phi.T @ (weight[:, None] * phi) + torch.eye(phi.shape[1]).double()
-    expected = torch.linalg.solve(system, phi.T @ (weight[:, None] * target)).T
+    expected = plain_ridge([*all_tasks, exemplars], ((0, 1, 2), (0, 3), (0, 4), range(5)), counts, features)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
 
 

@@ -5,7 +5,19 @@ import shutil
 import pytest
 import torch
 import torch.nn.functional as F
-from solved import change_weights, config, killed, learned, run_tool, samples, shares, tool, trunk
+from solved import (
+    assert_same_bits,
+    assert_two_processes_equal_one,
+    change_weights,
+    config,
+    killed,
+    learned,
+    run_tool,
+    samples,
+    shares,
+    tool,
+    trunk,
+)
 from tiny import voc_tree
 
 from ssul_mmseg.engine.scenario_loop import run_scenario
@@ -176,9 +188,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tree, tmp_path, place):
     shutil.copytree(tmp_path / 'a', tmp_path / 'b', ignore=shutil.ignore_patterns('task_2'))
     run_tool(tool(tree, tmp_path / 'a', options, resume=True))
     run_tool(tool(tree, tmp_path / 'b', options, resume=True))
-    one, two = (learned(tmp_path / name, 2) for name in 'ab')
-    for a, b in zip(one, two, strict=True):
-        assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    assert_same_bits(tmp_path / 'a', tmp_path / 'b', 2)
     logs = ''.join(path.read_text() for path in (tmp_path / 'a/task_2').rglob('*.log'))
     assert re.search(r'task 2 is solved: steps \d+, loss \S+, gradient_norm \S+, seconds_of_pass', logs)
     assert not list((tmp_path / 'a').rglob('*.tmp')) and not list((tmp_path / 'a').rglob('checkpoint*'))
@@ -186,15 +196,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tree, tmp_path, place):
 
 def test_two_processes_equal_one(tree, base, tmp_path):
     options = {'incremental.solver.type': 'Newton', 'incremental.solver.tolerance': 1e-9, 'model.draws': 300}
-    for name, processes in (('one', None), ('two', 2)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / 'task_0').symlink_to(base / 'task_0')
-        run_tool(tool(tree, tmp_path / name, options, processes=processes, tasks='1-2'))
-    for task in (1, 2):
-        one, two = (learned(tmp_path / name, task) for name in ('one', 'two'))
-        for a, b in zip(one, two, strict=True):
-            for key, value in a.items():
-                torch.testing.assert_close(b[key], value, rtol=1e-5, atol=1e-5, msg=lambda m, k=key: f'{k} {m}')
+    assert_two_processes_equal_one(tree, base, tmp_path, options)
 
 
 def test_features_that_are_not_finite_are_one_sentence(tree, base, tmp_path):
