@@ -1,5 +1,6 @@
 """What the documents name exists: links, files, tests, options, and the flags of commands."""
 import ast
+import configparser
 import contextlib
 import io
 import re
@@ -7,8 +8,10 @@ import runpy
 import shlex
 
 import pytest
+import yaml
 from tiny import ROOT
 
+from ssul_mmseg import __version__
 from ssul_mmseg.cli import parse_value
 from ssul_mmseg.options import read_config
 
@@ -81,3 +84,12 @@ def test_commands_name_configs_and_flags_that_exist(command):
             assert argument in printed.getvalue()
         elif re.fullmatch(r'configs/[\w/.-]+', argument):
             assert (ROOT / argument).exists()
+
+
+def test_the_citation_is_of_this_version_and_licence():
+    citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / 'setup.cfg')
+    assert {'cff-version', 'message', 'title', 'authors'} <= set(citation)
+    assert citation['version'] == __version__ == setup['metadata']['version']
+    assert citation['license'] == setup['metadata']['license']
