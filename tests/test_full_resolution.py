@@ -20,9 +20,9 @@ def maps(seed=0):
     return result
 
 
-def definition(batches, filters, decay):
+def definition(batches, filters, pull=0.):
     """Cross-entropy of interpolated logits in float64, a pixel worth h w / (H W)."""
-    total = decay / 2 * filters[:, :-1].square().sum()
+    total = pull / 2 * (filters[:, :-1] - 1).square().sum()  # all weights start at 1
     for batch in batches:
         logits = torch.einsum('kd,bdhw->bkhw', filters[:, :-1], batch.features.double())
         scores = F.interpolate(logits + filters[:, -1].view(1, -1, 1, 1), size=batch.target.shape[1:], mode='bilinear')
@@ -35,18 +35,20 @@ def definition(batches, filters, decay):
 
 def test_loss_and_gradient_equal_the_definition():
     filters = torch.randn(2, 5, generator=torch.Generator().manual_seed(1)).double()
-    loss, gradient = full_loss(maps(), filters, 0.5)
-    expected = definition(maps(), filters.requires_grad_(), 0.5)
+    loss, gradient = full_loss(maps(), filters)
+    expected = definition(maps(), filters.requires_grad_())
     torch.testing.assert_close(loss, expected.detach(), rtol=1e-5, atol=0)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, filters)[0], rtol=1e-4, atol=1e-3)
 
 
 def test_the_solution_is_the_minimum_of_the_paper_s_loss_and_below_that_over_cells():
     cells = [cells_of(batch.features, *soft_targets(batch.target, 2, batch.features.shape[2:])) for batch in maps()]
-    solution = solve(cells, torch.zeros(2, 4), torch.zeros(2), ('background', 'class 1'))
-    start = torch.cat([solution.weight, solution.bias.unsqueeze(1)], 1)
-    _, _, curvature = derivatives(cells, start, torch.arange(2), 1.0)
-    reached = definition(maps(), solve_full(maps(), start, curvature), 1.0)
+    pull = 0.1 * sum(block.weights.sum().item() for block in cells)
+    solution = solve(cells, torch.ones(2, 4), torch.zeros(2), ('background', 'class 1'), decay=0.1)
+    at_least = torch.cat([solution.weight, solution.bias.unsqueeze(1)], 1)
+    _, _, curvature = derivatives(cells, at_least, torch.arange(2))
+    curvature.diagonal(dim1=1, dim2=2)[:, :-1] += pull
+    reached = definition(maps(), solve_full(maps(), at_least, curvature, torch.ones(2, 5).double(), pull), pull)
 
     filters = torch.zeros(2, 5).double().requires_grad_()
     optimizer = torch.optim.LBFGS([filters], max_iter=500, tolerance_grad=1e-9, tolerance_change=0,
@@ -54,13 +56,13 @@ def test_the_solution_is_the_minimum_of_the_paper_s_loss_and_below_that_over_cel
 
     def closure():
         optimizer.zero_grad()
-        loss = definition(maps(), filters, 1.0)
+        loss = definition(maps(), filters, pull)
         loss.backward()
         return loss
 
     optimizer.step(closure)
-    least = definition(maps(), filters, 1.0).item()
+    least = definition(maps(), filters, pull).item()
     assert abs(reached.item() - least) / least < 1e-6
     # Both the loss over cells and the paper's loss at its minimum are bounds from above.
-    at_cells = definition(maps(), start, 1.0).item()
+    at_cells = definition(maps(), at_least, pull).item()
     assert least < at_cells < solution.loss.sum().item()

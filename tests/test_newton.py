@@ -23,14 +23,16 @@ def problem(count=600, width=5, channels=3, seed=0, spread=1.0):
     return Cells(features, targets, torch.rand(count, generator=generator) + 0.1)
 
 
-def objective(cells, filters, decay):
-    """The definition, in float64."""
+def objective(cells, filters, decay, start=0.):
+    """The definition, in float64; ``start`` is where the filters start, 0 or (K, d)."""
     logits = cells.features.double() @ filters[:, :-1].T + filters[:, -1]
     terms = F.binary_cross_entropy_with_logits(logits, cells.targets.double(), reduction='none')
-    return (cells.weights.double().unsqueeze(1) * terms).sum(0) + decay / 2 * filters[:, :-1].square().sum(1)
+    weights = cells.weights.double()
+    penalty = decay * weights.sum() / 2 * (filters[:, :-1] - start).square().sum(1)
+    return (weights.unsqueeze(1) * terms).sum(0) + penalty
 
 
-def minimum_by_lbfgs(cells, decay):
+def minimum_by_lbfgs(cells, decay, start=0.):
     """The same minimum by torch's own optimiser, in float64."""
     filters = torch.zeros(cells.targets.shape[1], cells.features.shape[1] + 1, dtype=torch.double, requires_grad=True)
     optimizer = torch.optim.LBFGS([filters], max_iter=500, tolerance_grad=1e-10, tolerance_change=0,
@@ -38,7 +40,7 @@ def minimum_by_lbfgs(cells, decay):
 
     def closure():
         optimizer.zero_grad()
-        loss = objective(cells, filters, decay).sum()
+        loss = objective(cells, filters, decay, start).sum()
         loss.backward()
         return loss
 
@@ -58,32 +60,32 @@ def filters_of(solution):
 def test_derivatives_by_hand():
     # One cell x = (2, 1), w = 3, t = 1/4, at filter (0, 0): p = 1/2.
     cells = Cells(torch.tensor([[2.]]), torch.tensor([[0.25]]), torch.tensor([3.]))
-    loss, gradient, hessian = derivatives([cells], torch.zeros(1, 2).double(), torch.tensor([0]), 0.5)
+    loss, gradient, hessian = derivatives([cells], torch.zeros(1, 2).double(), torch.tensor([0]))
     assert loss.item() == pytest.approx(3 * math.log(2), rel=1e-6)
     assert gradient[0].tolist() == pytest.approx([1.5, 0.75])
-    assert hessian[0].flatten().tolist() == pytest.approx([3 + 0.5, 1.5, 1.5, 0.75], rel=1e-5)
-    # The penalty is on the weight alone: at (1, 1) the logit is 3, the target 0.
+    assert hessian[0].flatten().tolist() == pytest.approx([3, 1.5, 1.5, 0.75], rel=1e-5)
+    # At (1, 1) the logit is 3, the target 0.
     zero = Cells(cells.features, torch.zeros(1, 1), cells.weights)
-    _, gradient, _ = derivatives([zero], torch.ones(1, 2).double(), torch.tensor([0]), 0.5)
+    _, gradient, _ = derivatives([zero], torch.ones(1, 2).double(), torch.tensor([0]))
     p = 1 / (1 + math.exp(-3))
-    assert gradient[0].tolist() == pytest.approx([6 * p + 0.5, 3 * p])
+    assert gradient[0].tolist() == pytest.approx([6 * p, 3 * p])
 
 
 def test_derivatives_equal_autograd():
     cells = problem()
     filters = torch.randn(3, 6, generator=torch.Generator().manual_seed(3)).double()
-    loss, gradient, hessian = derivatives([cells], filters, torch.arange(3), 0.3)
-    torch.testing.assert_close(loss, objective(cells, filters, 0.3), rtol=1e-6, atol=0)
-    expected, = torch.autograd.grad(objective(cells, filters.requires_grad_(), 0.3).sum(), filters)
+    loss, gradient, hessian = derivatives([cells], filters, torch.arange(3))
+    torch.testing.assert_close(loss, objective(cells, filters, 0), rtol=1e-6, atol=0)
+    expected, = torch.autograd.grad(objective(cells, filters.requires_grad_(), 0).sum(), filters)
     torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-4)
     for channel in range(3):
         one = Cells(cells.features, cells.targets[:, channel:channel + 1], cells.weights)
-        expected = torch.autograd.functional.hessian(lambda f, one=one: objective(one, f.view(1, -1), 0.3).sum(),
+        expected = torch.autograd.functional.hessian(lambda f, one=one: objective(one, f.view(1, -1), 0).sum(),
                                                      filters[channel].detach())
         torch.testing.assert_close(hessian[channel], expected, rtol=1e-4, atol=1e-2)
 
 
-@pytest.mark.parametrize('decay', [0.01, 1.0, 30.0])
+@pytest.mark.parametrize('decay', [1e-4, 0.01, 1.0])
 def test_the_solution_is_the_minimum(decay):
     cells = problem()
     solution = solved([cells], decay=decay)
@@ -94,31 +96,48 @@ def test_the_solution_is_the_minimum(decay):
     torch.testing.assert_close(solution.loss, least, rtol=1e-6, atol=0)
 
 
+def test_the_penalty_holds_weights_near_their_start_and_leaves_the_bias_free():
+    # One feature that is always 0: the loss says nothing of its weight, which stays; the bias fits the share 1/4.
+    cells = Cells(torch.zeros(2, 1), torch.tensor([[0.25], [0.25]]), torch.tensor([1., 3.]))
+    stays = solve([cells], torch.tensor([[5.]]), torch.tensor([7.]), ['background'], decay=1.0)
+    assert stays.weight.item() == pytest.approx(5) and stays.bias.item() == pytest.approx(math.log(1 / 3), rel=1e-5)
+    # At its start a filter pays nothing; the heavier the penalty, the nearer it stays.
+    cells, start = problem(), torch.randn(3, 5, generator=torch.Generator().manual_seed(5))
+    distances = []
+    for decay in (1e-3, 0.1, 100.):
+        found = solve([cells], start, torch.zeros(3), NAMES, decay=decay)
+        least = objective(cells, minimum_by_lbfgs(cells, decay, start.double()), decay, start.double())
+        torch.testing.assert_close(found.loss, least, rtol=1e-6, atol=0)
+        distances.append((found.weight - start).norm().item())
+    assert distances[0] > distances[1] > 10 * distances[2]
+
+
 def test_a_long_sgd_run_ends_at_the_same_filters():
     cells = problem()
     filters = torch.zeros(3, 6, dtype=torch.double, requires_grad=True)
     optimizer = torch.optim.SGD([filters], 0.01, momentum=0.9)
     for _ in range(3000):
         optimizer.zero_grad()
-        objective(cells, filters, 1.0).sum().backward()
+        objective(cells, filters, 0.1).sum().backward()
         optimizer.step()
-    torch.testing.assert_close(filters_of(solved([cells])), filters.detach(), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(filters_of(solved([cells], decay=0.1)), filters.detach(), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize('start', [0.0, 3.0, 40.0])
-def test_every_start_leads_to_the_same_minimum(start):
+def test_far_starts_lead_to_the_minimum(start):
     cells = problem(spread=5.0)
-    expected = solved([cells])
     generator = torch.Generator().manual_seed(1)
-    far = solve([cells], start * torch.randn(3, 5, generator=generator), start * torch.ones(3), NAMES)
+    weight = start * torch.randn(3, 5, generator=generator)
+    far = solve([cells], weight, start * torch.ones(3), NAMES, decay=1e-3)
     assert far.converged
-    torch.testing.assert_close(filters_of(far), filters_of(expected), rtol=1e-4, atol=1e-4)
+    least = objective(cells, minimum_by_lbfgs(cells, 1e-3, weight.double()), 1e-3, weight.double())
+    torch.testing.assert_close(far.loss, least, rtol=1e-6, atol=0)
 
 
 def test_a_start_at_the_minimum_takes_no_step():
     cells = problem()
-    first = solved([cells])
-    again = solve([cells], first.weight, first.bias, NAMES)
+    least = solved([cells], decay=1e-12)
+    again = solve([cells], least.weight, least.bias, NAMES)
     assert again.iterations.tolist() == [0, 0, 0]
 
 

@@ -6,7 +6,7 @@ import torch
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.solver.cells import Cells
 from ssul_mmseg.solver.newton import solve
-from ssul_mmseg.solver.replay import class_moments, draw_cells, half_and_half
+from ssul_mmseg.solver.replay import class_moments, draw_cells, weighed_alike
 
 
 def gaussian_task(means, count, seed, channels):
@@ -101,18 +101,23 @@ def weighing(*weights):
 
 
 def test_exemplars_weigh_as_much_as_the_task(monkeypatch):
-    mixed = half_and_half([weighing(1., 2.), weighing(3.)], [weighing(1., 2.), weighing(1.)])
+    mixed = weighed_alike([weighing(1., 2.), weighing(3.)], [weighing(1., 2.), weighing(1.)])
     assert [cells.weights.tolist() for cells in mixed] == [[1, 2], [3], [1.5, 3], [1.5]]
     # The shares are those of all processes: the other one has 6 cells of its own and 8 of exemplars.
     monkeypatch.setattr('ssul_mmseg.solver.cells.all_reduce', lambda flat: flat.add_(torch.tensor([6., 8.])))
-    mixed = half_and_half([weighing(1., 2.), weighing(3.)], [weighing(4.)])
+    mixed = weighed_alike([weighing(1., 2.), weighing(3.)], [weighing(4.)])
     assert [cells.weights.tolist() for cells in mixed] == [[1, 2], [3], [4]]
-    assert [cells.weights.tolist() for cells in half_and_half([weighing(6.)], [])] == [[6]]
+    assert [cells.weights.tolist() for cells in weighed_alike([weighing(6.)], [])] == [[6]]
+
+
+def test_all_that_stands_for_earlier_tasks_weighs_as_much_as_the_task():
+    mixed = weighed_alike([weighing(1., 2.), weighing(3.)], [weighing(2.)], [weighing(9., 3.)])
+    assert [cells.weights.tolist() for cells in mixed] == [[1, 2], [3], [6], [4.5, 1.5]]
 
 
 def test_exemplars_without_valid_pixel_are_reported():
     with pytest.raises(InputError, match='no valid pixel'):
-        half_and_half([weighing(1.)], [weighing(0.)])
+        weighed_alike([weighing(1.)], [weighing(0.)])
 
 
 def test_a_feature_that_is_not_finite_is_reported():

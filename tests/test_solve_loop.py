@@ -25,6 +25,7 @@ from ssul_mmseg.errors import InputError
 from ssul_mmseg.methods import ssul
 from ssul_mmseg.models.segmentors import IncrementalSegmentor
 from ssul_mmseg.scenario import UNKNOWN
+from ssul_mmseg.solver.newton import DECAY
 
 PREFIX = 'decode_head.classifiers.'
 NEWTON = {'incremental.solver': dict(type='Newton', tolerance=1e-9)}
@@ -80,17 +81,23 @@ def plain_cells(cfg, base, task, views=1, exemplars=False):
     return [torch.cat(part) for part in zip(*parts, strict=True)]
 
 
-def plain_minimum(x, shown, valid, decay=1.0):
+def starts_of(before):
+    """The filters of the task before, of unknown for the new class: (K, d + 1) for [background, new class, unknown]."""
+    weight, bias = filters(before, ['background', 'unknown', 'unknown'])
+    return torch.cat([weight, bias[:, None]], dim=1)
+
+
+def plain_minimum(x, shown, valid, starts, decay):
     """Newton's method in its plainest form, filter by filter."""
     ones = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
-    penalty = torch.full((ones.shape[1], ), decay, dtype=torch.double)
+    penalty = torch.full((ones.shape[1], ), decay, dtype=torch.double) * valid.sum()
     penalty[-1] = 0
     found = []
-    for pixels in shown.unbind(1):
-        w = torch.zeros(ones.shape[1], dtype=torch.double)
+    for pixels, start in zip(shown.unbind(1), starts, strict=True):
+        w = start.clone()
         for _ in range(100):
             p = (ones @ w).sigmoid()
-            gradient = ones.T @ (valid * p - pixels) + penalty * w
+            gradient = ones.T @ (valid * p - pixels) + penalty * (w - start)
             step = torch.linalg.solve((ones * (valid * p * (1 - p))[:, None]).T @ ones + penalty.diag(), gradient)
             w -= step / max(1, step.abs().max())
         assert gradient.norm() < 1e-9
@@ -111,7 +118,7 @@ def test_weights_are_the_minimum_of_the_plain_problem(tree, base, tmp_path, memo
             x = torch.cat([x, replayed[0]])
             shown, valid = (torch.cat([own, part * share]) for own, part in zip((shown, valid), replayed[1:],
                                                                                strict=True))
-        expected = plain_minimum(x, shown, valid, .5)
+        expected = plain_minimum(x, shown, valid, starts_of(learned(tmp_path, task - 1)[0]), .5)
         weight, bias = filters(learned(tmp_path, task)[0], ['background', f'task_{task}', 'unknown'])
         torch.testing.assert_close(torch.cat([weight, bias[:, None]], dim=1), expected, rtol=1e-5, atol=1e-5)
 
@@ -217,8 +224,8 @@ def test_a_constant_feature_does_no_harm(tree, base, tmp_path):
     x, shown, valid = plain_cells(cfg, tmp_path / 'base', 1)
     assert bool((x[:, 0] == 2).all())
     weight, bias = filters(learned(tmp_path / 'a', 1)[0], ['background', 'task_1', 'unknown'])
-    torch.testing.assert_close(torch.cat([weight, bias[:, None]], dim=1), plain_minimum(x, shown, valid),
-                               rtol=1e-5, atol=1e-5)
+    expected = plain_minimum(x, shown, valid, starts_of(learned(tmp_path / 'base', 0)[0]), DECAY)
+    torch.testing.assert_close(torch.cat([weight, bias[:, None]], dim=1), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_class_without_a_pixel_after_cropping_is_one_sentence(tmp_path):

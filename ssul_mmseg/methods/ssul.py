@@ -1,6 +1,6 @@
 """SSUL and SSUL-M: unknown class, frozen network, pseudo-labels, weight transfer (NeurIPS 2021)."""
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -16,10 +16,10 @@ from ..models.one_pass import evaluating
 from ..models.segmentors import Batch, IncrementalSegmentor, OldTask
 from ..models.upsampling import upsampled_pseudo_labels, upsampled_softmax_pseudo_labels
 from ..scenario import BACKGROUND, UNKNOWN
-from ..solver.cells import Columns, Joined, pixels
+from ..solver.cells import Cells, Columns, pixels
 from ..solver.newton import Newton
 from ..solver.newton import solve as solve_newton
-from ..solver.replay import class_moments, draw_cells, half_and_half
+from ..solver.replay import class_moments, draw_cells, weighed_alike
 from ..solver.task_cells import TaskImages
 
 NEVER = -20.0
@@ -148,15 +148,17 @@ class SSUL(IncrementalSegmentor):
         """Minimise the loss over cells of background, unknown and the new classes, see ``solver.newton.solve``."""
         head, names = self.decode_head, self.learning_classifiers()
         own = images.cells(names, solver.views, kept=True)
-        blocks = Joined((own, 1.0))
-        if images.loader.dataset.num_exemplars:
-            blocks = half_and_half(own, images.cells(names, solver.views, exemplars=True, kept=True))
         channels = head.channels_of(names)
+        # As in a batch of SSUL-M, what stands for earlier tasks weighs as much as the task's own cells.
+        others: list[Iterable[Cells]] = []
+        if images.loader.dataset.num_exemplars:
+            others.append(images.cells(names, solver.views, exemplars=True, kept=True))
         if self.draws and self._moments is not None:
             seed = images.loader.batch_sampler.seed * 1009 + self.task
             drawn = draw_cells(dict(enumerate(self._moments)), channels, self.draws, seed)
             # All processes draw the same, which counts once.
-            blocks = Joined((blocks, 1.0), ([drawn] if is_main_process() else [], 1.0))
+            others.append([drawn] if is_main_process() else [])
+        blocks = weighed_alike(own, *others)
         weight = torch.cat([head.filters(name).weight.flatten(1) for name in names])
         bias = torch.cat([head.biases(name) for name in names])
         # Background and unknown may have no pixel, as without saliency maps: their minimum lies at infinity.

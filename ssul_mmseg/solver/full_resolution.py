@@ -22,14 +22,12 @@ class Maps:
     target: Tensor
 
 
-def full_loss(batches: Iterable[Maps], filters: Tensor, decay: float,
-              align_corners: bool = False) -> tuple[Tensor, Tensor]:
-    """Loss of the bilinearly upsampled logits plus penalty, and its gradient.
+def full_loss(batches: Iterable[Maps], filters: Tensor, align_corners: bool = False) -> tuple[Tensor, Tensor]:
+    """Loss of the bilinearly upsampled logits, and its gradient.
 
     Args:
         batches: the maps of this process.
         filters: float64 (K, d + 1), the bias last.
-        decay: see :func:`~ssul_mmseg.solver.newton.solve`.
         align_corners: as in :func:`torch.nn.functional.interpolate`.
 
     Returns:
@@ -49,19 +47,20 @@ def full_loss(batches: Iterable[Maps], filters: Tensor, decay: float,
         gradient[:, :-1] += torch.einsum('bkhw,bdhw->kd', slope, features) * cell
         gradient[:, -1] += slope.sum(dim=(0, 2, 3)) * cell
     loss, gradient = add_over_processes(loss, gradient)
-    gradient[:, :-1] += decay * filters[:, :-1]
-    return loss + decay / 2 * filters[:, :-1].square().sum(), gradient
+    return loss, gradient
 
 
-def solve_full(batches: Iterable[Maps], filters: Tensor, curvature: Tensor, decay: float = 1.0,
+def solve_full(batches: Iterable[Maps], filters: Tensor, curvature: Tensor, start: Tensor, pull: float,
                tolerance: float = 1e-6, max_iterations: int = 100, align_corners: bool = False) -> Tensor:
-    """Minimise :func:`full_loss` by L-BFGS in coordinates in which the problem over cells is round.
+    """Minimise :func:`full_loss` with the penalty of Newton by L-BFGS, where the problem over cells is round.
 
     Args:
         batches: the maps of this process, passed over about once per iteration.
         filters: float64 (K, d + 1), where to start, best the minimum over cells.
-        curvature: float64 (K, d + 1, d + 1), the Hessian over cells at ``filters``.
-        decay: see :func:`~ssul_mmseg.solver.newton.solve`.
+        curvature: float64 (K, d + 1, d + 1), the Hessian over cells at ``filters``, its penalty included.
+        start: float64 (K, d + 1), near which the penalty holds the weights.
+        pull: the penalty is ``pull / 2`` times the squared distance from ``start``, see
+            :func:`~ssul_mmseg.solver.newton.solve`.
         tolerance: of the largest entry of the mean loss's gradient in these coordinates.
         max_iterations: of L-BFGS.
         align_corners: as in :func:`torch.nn.functional.interpolate`.
@@ -82,7 +81,11 @@ def solve_full(batches: Iterable[Maps], filters: Tensor, curvature: Tensor, deca
         return filters + root * change.squeeze(2)
 
     def closure() -> Tensor:
-        loss, gradient = full_loss(batches, unwhitened(), decay, align_corners)
+        found = unwhitened()
+        loss, gradient = full_loss(batches, found, align_corners)
+        distance = (found - start)[:, :-1]
+        loss += pull / 2 * distance.square().sum()
+        gradient[:, :-1] += pull * distance
         moved.grad = torch.linalg.solve_triangular(factor, gradient.unsqueeze(2), upper=False).squeeze(2) / root
         return loss / valid
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from ..errors import InputError
 from .cells import NOT_FINITE, Cells, add_over_processes, in_chunks
 
+DECAY = 0.01
+"""Of a cell, see :func:`solve`."""
 # Least curvature of a cell: far from the minimum a channel may be saturated everywhere, and its bias has no penalty.
 LEAST_CURVATURE = 1e-6
 # Shares of Newton's step that a line search tries, all of them in one pass over the cells.
@@ -26,7 +28,7 @@ class Newton:
     """Options of :func:`solve` for a task, ``incremental.solver`` of a config.
 
     Args:
-        decay: see :func:`solve`; its cells are those of one view.
+        decay: see :func:`solve`.
         tolerance: see :func:`solve`.
         max_iterations: Newton steps, at most.
         views: augmentations of each image.
@@ -35,7 +37,7 @@ class Newton:
         InputError: a value is out of range.
     """
 
-    decay: float = 1.0
+    decay: float = DECAY
     tolerance: float = 1e-6
     max_iterations: int = 50
     views: int = 1
@@ -72,17 +74,21 @@ class Solution:
     converged: bool
 
 
-def solve(blocks: Iterable[Cells], weight: Tensor, bias: Tensor, names: Sequence[str], decay: float = 1.0,
+def solve(blocks: Iterable[Cells], weight: Tensor, bias: Tensor, names: Sequence[str], decay: float = DECAY,
           tolerance: float = 1e-6, max_iterations: int = 50,
           report: Callable[[int, Tensor, Tensor], None] | None = None) -> Solution:
     r"""Minimise the cross-entropy of each channel over cells, all channels side by side.
 
     .. math:: L_k = \sum_i w_i \big( \mathrm{softplus}(z_{ik}) - t_{ik} z_{ik} \big)
-              + \tfrac{\lambda}{2} \lVert w_k \rVert^2, \qquad z_{ik} = w_k^\top x_i + b_k
+              + \tfrac{\lambda}{2} \lVert w_k - w_k^0 \rVert^2, \qquad z_{ik} = w_k^\top x_i + b_k
 
     (SSUL, section 3.4, on the feature grid.) With x frozen every :math:`L_k` is strictly convex in :math:`w_k`, and
-    channels share nothing. A step is :math:`-s H^{-1} g` with
-    :math:`g = X^\top (w (p - t)) + \lambda w_k`, :math:`H = X^\top \mathrm{diag}(w p (1 - p)) X + \lambda I`,
+    channels share nothing. The penalty holds a filter near its start :math:`w_k^0`, which earlier tasks have learned:
+    the images of one task say little of what else it has to tell apart, and SGD, which stops early, stays near it too.
+    :math:`\lambda` is ``decay`` times the weight of all cells, so that it means the same for few images and for many.
+
+    A step is :math:`-s H^{-1} g` with :math:`g = X^\top (w (p - t)) + \lambda (w_k - w_k^0)`,
+    :math:`H = X^\top \mathrm{diag}(w p (1 - p)) X + \lambda I`,
     :math:`p = \sigma(z)`, no :math:`\lambda` on the bias, and the best s of :data:`STEPS`. Sums are float64 and run
     over the cells of all processes, so that the solution does not depend on how images are shared out.
 
@@ -91,7 +97,7 @@ def solve(blocks: Iterable[Cells], weight: Tensor, bias: Tensor, names: Sequence
         weight: float (K, d), where the filters start.
         bias: float (K,), where the biases start.
         names: K names for messages.
-        decay: :math:`\lambda > 0`.
+        decay: positive, :math:`\lambda` for each cell.
         tolerance: of the gradient norm :math:`\lVert g_k \rVert / \sum_i w_i \lVert (x_i, 1) \rVert`, which has no
             unit and is at most 1 without penalty.
         max_iterations: Newton steps, at most.
@@ -105,40 +111,45 @@ def solve(blocks: Iterable[Cells], weight: Tensor, bias: Tensor, names: Sequence
             at infinity), or the features hold NaN or infinite values.
     """
     if not decay > 0:
-        raise InputError(f'the solver\'s decay is {decay!r}; it is a positive number, 1.0 by default')
+        raise InputError(f'the solver\'s decay is {decay!r}; it is a positive number, {DECAY} by default')
     filters = torch.cat([weight, bias.unsqueeze(1)], dim=1).double()
-    scale = _check_scale(blocks, filters, names)
+    start = filters.clone()
+    scale, total = _check_scale(blocks, filters, names)
+    pull = decay * total
     loss, norm = filters.new_zeros(len(filters)), filters.new_full((len(filters), ), torch.inf)
     iterations = torch.zeros(len(filters), dtype=torch.long, device=filters.device)
     active = torch.arange(len(filters), device=filters.device)
     for iteration in range(max_iterations + 1):
-        loss[active], gradient, hessian = derivatives(blocks, filters[active], active, decay)
+        moved = filters[active] - start[active]
+        loss[active], gradient, hessian = derivatives(blocks, filters[active], active)
+        loss[active] += _penalty(moved, pull)
+        gradient[:, :-1] += pull * moved[:, :-1]
+        hessian.diagonal(dim1=1, dim2=2)[:, :-1] += pull
         norm[active] = gradient.norm(dim=1) / scale
         if report is not None:
             report(iteration, loss, norm)
         goes_on = norm[active] > tolerance
-        active, gradient, hessian = active[goes_on], gradient[goes_on], hessian[goes_on]
+        active, moved = active[goes_on], moved[goes_on]
+        gradient, hessian = gradient[goes_on], hessian[goes_on]
         if not len(active) or iteration == max_iterations:
             break
         step = torch.linalg.solve(hessian, gradient)
         searched = (gradient * step).sum(1) / 2 > ROUNDING * loss[active]
         if searched.any():
-            sizes = _step_sizes(blocks, filters[active], step, active, decay)
+            sizes = _step_sizes(blocks, filters[active], moved, step, active, pull)
             step *= torch.where(searched, sizes, 1.0).unsqueeze(1)
         filters[active] -= step
         iterations[active] += 1
     return Solution(filters[:, :-1], filters[:, -1], loss, norm, iterations, not len(active))
 
 
-def derivatives(blocks: Iterable[Cells], filters: Tensor, channels: Tensor,
-                decay: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss (K,), gradient (K, D) and Hessian (K, D, D) of the problem in :func:`solve`, all float64, D = d + 1.
+def derivatives(blocks: Iterable[Cells], filters: Tensor, channels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss (K,), gradient (K, D) and Hessian (K, D, D) in :func:`solve` without its penalty, float64, D = d + 1.
 
     Args:
         blocks: the cells of this process.
         filters: float64 (K, D), the bias last.
         channels: int64 (K,), the column of the targets that each filter belongs to.
-        decay: see :func:`solve`.
 
     Raises:
         InputError: the features hold NaN or infinite values.
@@ -159,32 +170,31 @@ def derivatives(blocks: Iterable[Cells], filters: Tensor, channels: Tensor,
     # One pixel that is not finite makes every sum so, in all processes at once.
     if not gradient.isfinite().all() or not hessian.isfinite().all():
         raise InputError(NOT_FINITE)
-    gradient[:, :-1] += decay * filters[:, :-1]
-    hessian.diagonal(dim1=1, dim2=2)[:, :-1] += decay
-    return loss + _penalty(filters, decay), gradient, hessian
+    return loss, gradient, hessian
 
 
-def _penalty(filters: Tensor, decay: float) -> Tensor:
-    """Penalty of filters (..., D), the bias last and free."""
-    return decay / 2 * filters[..., :-1].square().sum(-1)
+def _penalty(moved: Tensor, pull: float) -> Tensor:
+    """Penalty (...,) of filters that are ``moved`` (..., D) away from their start, the bias last and free."""
+    return pull / 2 * moved[..., :-1].square().sum(-1)
 
 
-def _step_sizes(blocks: Iterable[Cells], filters: Tensor, step: Tensor, channels: Tensor, decay: float) -> Tensor:
-    """The share (K,) of each step (K, D) after which the loss is least."""
+def _step_sizes(blocks: Iterable[Cells], filters: Tensor, moved: Tensor, step: Tensor, channels: Tensor,
+                pull: float) -> Tensor:
+    """The share (K,) of each step (K, D) after which the loss of filters that are ``moved`` from the start is least."""
     sizes = filters.new_tensor(STEPS)
     losses = filters.new_zeros(len(STEPS), len(filters))
     for inputs, targets, weights in in_chunks(blocks):
         logits, change, target = inputs @ filters.float().T, inputs @ step.float().T, targets[:, channels]
         for place, size in enumerate(STEPS):
-            moved = logits - size * change
-            losses[place] += weights @ (F.softplus(moved) - target * moved)
+            found = logits - size * change
+            losses[place] += weights @ (F.softplus(found) - target * found)
     losses, = add_over_processes(losses)
-    losses += _penalty(filters - sizes.view(-1, 1, 1) * step, decay)
+    losses += _penalty(moved - sizes.view(-1, 1, 1) * step, pull)
     return sizes[losses.argmin(dim=0)]
 
 
-def _check_scale(blocks: Iterable[Cells], filters: Tensor, names: Sequence[str]) -> Tensor:
-    """Sum of w |(x, 1)| over all cells, after a look at what each channel has to learn from."""
+def _check_scale(blocks: Iterable[Cells], filters: Tensor, names: Sequence[str]) -> tuple[Tensor, float]:
+    """Sums of w |(x, 1)| and of w over all cells, after a look at what each channel has to learn from."""
     positive, total, scale = filters.new_zeros(len(filters)), filters.new_zeros(()), filters.new_zeros(())
     for inputs, targets, weights in in_chunks(blocks):
         positive += weights @ targets
@@ -199,4 +209,4 @@ def _check_scale(blocks: Iterable[Cells], filters: Tensor, names: Sequence[str])
         if share >= 1 - 1e-9:
             raise InputError(f'all training pixels show {name}, so its filter cannot be solved; give the task images '
                              'that show something else too')
-    return scale
+    return scale, total.item()

@@ -71,23 +71,24 @@ def draw_cells(moments: Mapping[int, Tensor], learning: Sequence[int], total: in
     return Cells(torch.cat(features), torch.cat(targets).to(device), torch.cat(weights))
 
 
-def half_and_half(current: Iterable[Cells], exemplars: Iterable[Cells]) -> Joined:
-    """The cells of a task and of its exemplars, which weigh together as much as the task's own (SSUL, Algorithm 1).
+def weighed_alike(current: Iterable[Cells], *others: Iterable[Cells]) -> Joined:
+    """The cells of a task, and others that each weigh together as much as the task's own (SSUL, Algorithm 1).
 
     A batch of SSUL-M holds as many exemplars as images of the task, so over an epoch both halves have one share of
     the loss, whatever their numbers.
 
     Args:
         current: the task's cells of this process; passed over once here.
-        exemplars: the exemplars' cells of this process; likewise.
+        others: such as the exemplars' cells of this process; likewise.
 
     Raises:
-        InputError: no pixel of any exemplar is valid.
+        InputError: no pixel of one of the others is valid.
     """
-    own, other = add_over_processes(_weight(current), _weight(exemplars))
-    if not other > 0:
+    own, *weights = add_over_processes(_weight(current), *map(_weight, others))
+    if not all(weight > 0 for weight in weights):
         raise InputError('the exemplars show no valid pixel; check the masks that the memory\'s manifest names')
-    return Joined((current, 1.0), (exemplars, (own / other).item()))
+    factors = [(own / weight).item() for weight in weights]
+    return Joined((current, 1.0), *zip(others, factors, strict=True))
 
 
 def _weight(blocks: Iterable[Cells]) -> Tensor:
