@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import InputError
 from .cells import NOT_FINITE, Cells, add_over_processes, in_chunks
 
-DECAY = 0.01
+DECAY = 0.003
 """Of a cell, see :func:`solve`."""
 # Least curvature of a cell: far from the minimum a channel may be saturated everywhere, and its bias has no penalty.
 LEAST_CURVATURE = 1e-6
