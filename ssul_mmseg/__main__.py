@@ -8,8 +8,8 @@ from types import ModuleType
 from . import cli
 from .errors import InputError
 
-COMMANDS = ('train', 'test', 'predict', 'report', 'compare', 'sweep', 'add-class', 'adopt', 'export', 'new-dataset',
-            'check-data', 'browse-labels', 'make-saliency', 'configs')
+COMMANDS = ('train', 'test', 'predict', 'report', 'picture', 'compare', 'sweep', 'add-class', 'adopt', 'export',
+            'new-dataset', 'check-data', 'browse-labels', 'make-saliency', 'configs')
 
 
 def main() -> None:

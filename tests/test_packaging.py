@@ -15,7 +15,7 @@ import pytest
 # Not tiny.ROOT: that module loads PyTorch.
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ('ssul_mmseg', 'configs', 'tests', 'tools', 'setup.py', 'setup.cfg', 'pyproject.toml', 'MANIFEST.in',
-         'README.md', 'LICENSE')
+         'README.md', 'LICENSE', 'CITATION.cff')
 NO_PARTS = shutil.ignore_patterns('__pycache__', 'mine', '*.egg-info')
 OPTIONS = ['crop_size=(32,32)', 'train_dataloader.batch_size=8', 'model.backbone.base_channels=4',
            'model.decode_head.in_channels=32', 'model.decode_head.channels=8', 'memory.size=10',
@@ -67,7 +67,8 @@ def test_the_source_archive_holds_the_package_and_its_configs_and_no_test_and_no
         names = {member.name.partition('/')[2] for member in archive if member.isfile()}
     held = {name for name in names if '.egg-info/' not in name}
     assert held == files_below('ssul_mmseg', 'configs') | {
-        'setup.py', 'setup.cfg', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', 'PKG-INFO'}
+        'setup.py', 'setup.cfg', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE',
+        'CITATION.cff', 'PKG-INFO'}
 
 
 def test_the_wheel_holds_every_file_of_the_package_its_configs_and_nothing_else(archives):

@@ -71,7 +71,19 @@ def test_shipped_tables_can_run(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     found = make_plan(read_table(path))
     check_plan(found)
-    assert found.bases and len(found.cells) >= 4 and found.folder == Path('work_dirs', path.stem)
+    assert found.bases and len(found.cells) >= 4 and found.name == path.stem
+    shared = path.stem.startswith('voc_lite')
+    assert found.folder == Path('work_dirs', 'voc_lite' if shared else path.stem)
+
+
+def test_tables_that_share_a_folder_mean_the_same_by_the_same_name(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    cells, doubles = {}, 0
+    for path in TABLES:
+        for job in make_plan(read_table(path)).cells:
+            doubles += job.folder in cells
+            assert cells.setdefault(job.folder, job.arguments) == job.arguments, path.stem
+    assert doubles >= 6  # SSUL and SSUL-M of the tables voc_lite
 
 
 def test_the_papers_tables_have_its_rows():
@@ -91,10 +103,11 @@ def test_rows_of_one_base_train_the_same_task_0():
     from ssul_mmseg.engine.task_config import task_config
     from ssul_mmseg.options import read_config
     later = {'type', 'tau', 'weight_transfer', 'freeze', 'weight', 'pod_weight', 'logits_weight'}
+    seen = {}
     for path in TABLES:
-        seen = {}
-        for row in read_table(path).rows:
-            cfg = read_config(row.config, {**row.options, 'scenario.name': row.scenarios[0]})
+        table = read_table(path)
+        for row in table.rows:
+            cfg = read_config(row.config, {**table.options, **row.options, 'scenario.name': row.scenarios[0]})
             cfg.work_dir = 'nowhere'
             first = task_config(cfg, 0)
             said = {key: first.get(key).to_dict() for key in ('train_cfg', 'optim_wrapper')}
@@ -102,4 +115,4 @@ def test_rows_of_one_base_train_the_same_task_0():
             said['model']['decode_head'].pop('classes_per_task')
             said['saliency'] = cfg.saliency
             if row.base:
-                assert seen.setdefault(row.base, said) == said, f'{path.stem}: {row.name}'
+                assert seen.setdefault((table.work_dir, row.base), said) == said, f'{path.stem}: {row.name}'

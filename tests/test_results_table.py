@@ -44,13 +44,13 @@ VOC 15-1, overlapped: mIoU in percent
 | SSUL   | 79.12 ± 2.00 | 43.50 ± 2.00 | 73.19 ± 2.00 |     3 |        77.31 |       36.59 |       67.61 |
 | SSUL-M | 79.12 ± 2.00 | 43.50 ± 2.00 | 73.19 ± 2.00 |     3 |        78.36 |       49.01 |       71.37 |
 '''
-    first, second = lines(tmp_path / 'out' / MEANS)
+    first, second = lines(tmp_path / 'out' / MEANS.format('table'))
     assert first == {'dataset': 'VOC', 'scenario': '15-1', 'setting': 'overlapped', 'method': 'SSUL', 'runs': '3',
                      'base': '79.123', 'base deviation': '2.0', 'base paper': '77.31', 'new': '43.5',
                      'new deviation': '2.0', 'new paper': '36.59', 'all': '73.186', 'all deviation': '2.0',
                      'all paper': '67.61'}
     assert second['method'] == 'SSUL-M' and second['all paper'] == '71.37'
-    runs = lines(tmp_path / 'out' / RUNS)
+    runs = lines(tmp_path / 'out' / RUNS.format('table'))
     assert [(run['method'], run['seed'], run['new'], run['folder']) for run in runs] == [
         (job.row, str(job.seed), str(41.5 + 2 * job.seed), str(job.folder)) for job in plan.cells]
 
@@ -76,7 +76,7 @@ def test_runs_of_several_class_orders_are_averaged_and_listed(tmp_path):
     assert shown.startswith('VOC 15-1, overlapped, several class orders: mIoU in percent')
     assert '| SSUL   | 78.12 ± 0.00 | 42.50 ± 0.00 | 72.19 ± 0.00 |    2 |' in shown and '| runs |' in shown
     assert 'paper' not in shown
-    runs = lines(tmp_path / 'out' / RUNS)
+    runs = lines(tmp_path / 'out' / RUNS.format('table'))
     assert [run['order'] for run in runs] == [' '.join(map(str, order)) for order in orders] * 2
 
 
@@ -88,6 +88,6 @@ def test_a_spread_of_one_run_and_a_column_without_numbers_are_empty(tmp_path):
         content['final']['new'] = None
         path.write_text(json.dumps(content))
     write_tables(plan, plan.cells)
-    row = lines(tmp_path / 'out' / MEANS)[0]
+    row = lines(tmp_path / 'out' / MEANS.format('table'))[0]
     assert (row['new'], row['new deviation'], row['all deviation']) == ('', '', '')
     assert float(row['all']) == pytest.approx(75.186)

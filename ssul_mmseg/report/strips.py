@@ -1,7 +1,7 @@
 """Strips of test images: ground truth, and what a run predicts after every task."""
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..engine.recorded_config import read_recorded_config
 from ..engine.run import Run
 from ..engine.task_config import task_config
 from ..evaluation.tables import duration
-from ..prediction import Predictor
+from ..prediction import Prediction, Predictor
 from .collect import ReportRun
 from .pictures import css_colour, label_map, photo
 
@@ -68,16 +68,11 @@ def strips_of(run: ReportRun, count: int) -> Strips:
     data = Run(config).test_data(task_config(config, 0))
     palette = data.metainfo['palette']
     images = choose_images(data, count)
-    shown = [_load(data, image) for image in images]
+    shown = [load_whole(data, image) for image in images]
     predictions: list[list[str]] = [[] for _ in shown]
-    start = time.monotonic()
-    for done, task in enumerate(tasks, start=1):
-        predictor = Predictor(config, task)
-        for results, strip in zip(shown, predictions, strict=True):
-            found = predictor.predict(results['img_path'])
-            strip.append(label_map(found.labels, palette, SIDE, found.unknown))
-        left = (time.monotonic() - start) / done * (len(tasks) - done)
-        print(f'pictures of {run.folder}: {done} of {len(tasks)} tasks, {duration(left)} to go', file=sys.stderr)
+    for found in predict_after(run, tasks, [results['img_path'] for results in shown]):
+        for prediction, strip in zip(found, predictions, strict=True):
+            strip.append(label_map(prediction.labels, palette, SIDE, prediction.unknown))
     strips = []
     for image, results, predicted in zip(images, shown, predictions, strict=True):
         picture = photo(Image.fromarray(np.ascontiguousarray(results['img'][..., ::-1])), SIDE)
@@ -87,7 +82,29 @@ def strips_of(run: ReportRun, count: int) -> Strips:
     return Strips(tasks, strips, [(name, css_colour(colour)) for name, colour in names][1:])
 
 
-def _load(data: TaskDataset, image: int) -> dict:
+def predict_after(run: ReportRun, tasks: Sequence[int], files: Sequence[str]) -> Iterator[list[Prediction]]:
+    """Predict images with the weights of one task after the other; progress goes to the error stream.
+
+    Args:
+        run: the run.
+        tasks: its learned tasks.
+        files: the images.
+
+    Yields:
+        For each task the prediction of each image.
+
+    Raises:
+        InputError: the run's weights or its config are not at hand.
+    """
+    config, start = read_recorded_config(run.folder), time.monotonic()
+    for done, task in enumerate(tasks, start=1):
+        predictor = Predictor(config, task)
+        yield [predictor.predict(file) for file in files]
+        left = (time.monotonic() - start) / done * (len(tasks) - done)
+        print(f'pictures of {run.folder}: {done} of {len(tasks)} tasks, {duration(left)} to go', file=sys.stderr)
+
+
+def load_whole(data: TaskDataset, image: int) -> dict:
     """An image and its labels, whole and as they are shown: the test pipeline may crop them."""
     results = {**data.source.get_data_info(image), 'label_table': data.label_table, 'seg_fields': []}
     return LoadLabels()(LoadImage()(results))

@@ -56,6 +56,7 @@ class Plan:
     """The runs of a table.
 
     Args:
+        name: the table's, that of its file.
         folder: the folder of all of them.
         bases: runs that train task 0 for several cells, the first stage.
         cells: the runs of which the table is made.
@@ -63,6 +64,7 @@ class Plan:
         orders: how many class orders each cell is run with.
     """
 
+    name: str
     folder: Path
     bases: list[Job]
     cells: list[Job]
@@ -134,8 +136,8 @@ def make_plan(table: Table, work_dir: str | None = None, options: Mapping[str, A
                                             trains_base=True))
         cells.append(replace(job, folder=_folder(root, row.name, place, place.scenario),
                              title=_title(row.name, place, place.scenario), base=bases.get(group or ())))
-    plan = Plan(root, [*bases.values()], cells, {row.name: row.paper for row in table.rows if row.paper},
-                len(table.orders))
+    papers = {row.name: row.paper for row in table.rows if row.paper}
+    plan = Plan(table.path.stem, root, [*bases.values()], cells, papers, len(table.orders))
     _check_doubles(plan.jobs, table.path)
     return plan
 

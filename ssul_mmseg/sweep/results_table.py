@@ -12,8 +12,9 @@ from ..work_dir.layout import RESULTS
 from ..work_dir.results import COLUMNS, read_results
 from .plan import Job, Plan
 
-TABLE, MEANS, RUNS = 'table.md', 'table.csv', 'runs.csv'
-"""The files of the table: for people; the same for programs; and each run by itself, whose spread figures show."""
+TABLE, MEANS, RUNS = '{}.md', '{}.csv', '{}_runs.csv'
+"""The files of a table, by its name: for people; the same for programs; and each run by itself, whose spread figures
+show. Several tables may share a folder, and the runs that they have in common."""
 
 
 def write_tables(plan: Plan, done: Sequence[Job]) -> str:
@@ -35,10 +36,10 @@ def write_tables(plan: Plan, done: Sequence[Job]) -> str:
     header = ['dataset', 'scenario', 'setting', 'method', 'runs']
     for column in COLUMNS:
         header += [column, f'{column} deviation', f'{column} paper']
-    _write_csv(plan.folder / MEANS, header, means)
-    _write_csv(plan.folder / RUNS, ['dataset', 'scenario', 'setting', 'order', 'method', 'seed', *COLUMNS, 'folder'],
-               map(_run, done))
-    write_text(plan.folder / TABLE, shown)
+    _write_csv(plan.folder / MEANS.format(plan.name), header, means)
+    _write_csv(plan.folder / RUNS.format(plan.name),
+               ['dataset', 'scenario', 'setting', 'order', 'method', 'seed', *COLUMNS, 'folder'], map(_run, done))
+    write_text(plan.folder / TABLE.format(plan.name), shown)
     return shown
 
 

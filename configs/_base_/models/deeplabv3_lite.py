@@ -25,6 +25,6 @@ model = dict(
         # Half of 6, 12 and 18: at half the resolution they see as much of the photograph.
         dilations=(1, 3, 6, 9),
         dropout_ratio=0.1,
-        # The backbone's map knows more of later classes than the ASPP, which learns to leave them out (docs/results.md).
+        # The backbone's map knows more of later classes than the ASPP, which has learned to leave them out.
         skip=True,
         norm_cfg=norm_cfg))
