@@ -52,6 +52,27 @@ def test_a_list_shows_the_state_and_the_command_of_every_run_and_runs_none(tmp_p
     assert not list(tmp_path.glob('out/*/*/*/*.json'))
 
 
+def test_a_submitted_worker_is_this_command_in_a_process_of_its_own(tmp_path, monkeypatch):
+    table, commands = str(write_table(tmp_path)), []
+
+    def submit_workers(command, number, folder, parameters):
+        commands.append((command, number))
+        return []
+    monkeypatch.setattr(sweep, 'submit_workers', submit_workers)
+    sweep.main([table, '--submit', '3', '--stage', 'cells', '--shard', '1/2', '--cfg-options', 'data_root=my data'])
+    [(command, number)] = commands
+    assert number == 3
+    # Only the work dir of the table is given from where the command is started.
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    done = subprocess.run([*command, '--list'], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    listed = done.stdout.splitlines()
+    assert listed[-1] == '3 runs: 3 waiting' and all("'data_root=my data'" in line for line in listed[1:-1:2]), done
+    # A run is a process of the same kind.
+    done = subprocess.run([*sweep.SSUL, 'train', '--help'], cwd=tmp_path, capture_output=True, text=True,
+                          env=environment)
+    assert done.stdout.startswith('usage: ssul train ')
+
+
 def test_shards_and_stages_share_out_all_runs(tmp_path):
     plan = make_plan(read_table(write_table(tmp_path)), tmp_path)
     jobs_of = sweep.jobs_of
