@@ -3,10 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow soak lint clean
+.PHONY: demo test test-slow test-oldest soak lint clean
 .DEFAULT_GOAL := test
 
-$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+# The tests of test-oldest: each room of the code, but not every config and every method, which take hours.
+OLDEST := .venv-oldest
+OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,options heads losses transforms weights masks scenario_loop \
+	prediction commands packaging))
+
+$(VENV)/.installed: setup.cfg setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lite]'
@@ -28,8 +33,18 @@ test: lint  ## everything but the slow tests
 test-slow: $(VENV)/.installed  ## the slow tests
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m pytest -m slow --timeout 7200
 
+# Not from constraints.txt, which holds the newest; uv resolves to the lowest versions, which pip cannot.
+$(OLDEST)/.installed: setup.cfg setup.py pyproject.toml
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct -e '.[test,lite]'
+	touch $@
+
+test-oldest: $(OLDEST)/.installed  ## with the lowest versions that setup.cfg admits
+	PATH=$(CURDIR)/$(OLDEST)/bin:$$PATH OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest $(OLDEST_TESTS)
+
 soak: $(VENV)/.installed  ## a run killed at 30 moments, resumed, and compared with an undisturbed one
 	$(BIN)/python tools/soak.py --kills 30 --out work_dirs/soak
 
 clean:
-	rm -rf $(VENV) work_dirs build *.egg-info
+	rm -rf $(VENV) $(OLDEST) work_dirs build *.egg-info

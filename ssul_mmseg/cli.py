@@ -19,6 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Never
 
 from . import __version__
+from .config_files import find
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -109,10 +110,12 @@ class Parser(argparse.ArgumentParser):
     Args:
         description: what the tool does, its docstring.
         prog: its name; default: that of the script.
+        epilog: what stands below its options, as it is.
     """
 
-    def __init__(self, description: str | None = None, prog: str | None = None) -> None:
-        super().__init__(prog, description=description)
+    def __init__(self, description: str | None = None, prog: str | None = None, epilog: str | None = None) -> None:
+        shape = argparse.RawDescriptionHelpFormatter if epilog else argparse.HelpFormatter
+        super().__init__(prog, description=description, epilog=epilog, formatter_class=shape)
         self.add_argument('--version', action='version', version=f'ssul_mmseg {__version__}')
         self.add_argument(TRACEBACK, action='store_true', help='show where in the code an error comes from')
 
@@ -131,13 +134,15 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of every tool that runs a config in one or several processes."""
     add_config_options(parser)
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none',
-                        help='how the processes were started; dist_train.sh and slurm_train.sh set it')
+                        help='how the processes were started, pytorch by torchrun')
     # torch.distributed.launch passes it; torchrun sets LOCAL_RANK.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def configure(args: argparse.Namespace) -> 'Config':
     """Read the config of parsed arguments, set its work dir, and join the process group if a launcher made one."""
+    if args.launcher == 'none':
+        find(args.config)  # a wrong name is reported before PyTorch is loaded, which takes seconds
     from .engine.launch import LOCAL_RANKS, first_of, start_processes
     from .options import read_config
     if 'LOCAL_RANK' not in os.environ:
@@ -147,7 +152,7 @@ def configure(args: argparse.Namespace) -> 'Config':
     except InputError as error:
         error.reported = not first_of(args.launcher)  # all processes read the same config
         raise
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(str(cfg.filename))
     cfg.launcher = args.launcher
     start_processes(args.launcher)
     return cfg

@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -17,6 +16,7 @@ from mmengine.runner import LogProcessor, Runner
 from mmseg import registry as registries
 from torch.utils.data import DataLoader
 
+from .config_files import find
 from .datasets.classes import class_ids, class_names, metainfo_of
 from .errors import InputError
 from .models.predicting import TEST_KEYS
@@ -90,17 +90,14 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
     """Read a config and apply options to it.
 
     Args:
-        path: the config file.
+        path: the config file, or the name of one of the package's, see :func:`ssul_mmseg.config_files.find`.
         options: dotted key to value, as from ``--cfg-options``.
 
     Raises:
         InputError: there is no such config, it is no config of a scenario, an option does not exist, or a value has no
             effect or is of the wrong type.
     """
-    if not Path(path).is_file():
-        near = difflib.get_close_matches(Path(path).name, [p.name for p in Path(path).parent.glob('*.py')], 1)
-        hint = f'; did you mean {Path(path).with_name(near[0])}?' if near else ''
-        raise InputError(f'there is no config {path}{hint}')
+    path = str(find(path))
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program and may raise anything
@@ -111,7 +108,7 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
     missing = [key for key in NEEDED_KEYS if key not in cfg]
     if missing or 'name' not in cfg.scenario:
         raise InputError(f'config {path} is not of a scenario: {(missing or ["scenario.name"])[0]} is missing; '
-                         'start from one in configs/ssul')
+                         'start from one of ssul configs')
     set_options(cfg, options or {})
     for key, value, annotation in _values(cfg.to_dict()):
         _refuse_decided(key)

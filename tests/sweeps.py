@@ -1,6 +1,6 @@
 """Tables of a sweep and a stand-in for training that tests of its workers share.
 
-As a script, ``python tests/sweeps.py CONFIG --work-dir ...`` is what a worker starts instead of ``tools/train.py``: it
+As a script, ``python tests/sweeps.py CONFIG --work-dir ...`` is what a worker starts instead of ``ssul train``: it
 locks its work dir, notes its start in ``starts``, and after some time leaves the results that a run leaves.
 """
 import argparse

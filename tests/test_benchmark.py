@@ -6,13 +6,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from speed import NAMES, run_benchmarks
+from speed import NAMES
 from speed.data import simulate_index, write_masks
 from speed.measure import peak_memory, time_in_turns
 from speed.networks import build_ssul, count_survivors, random_batch, start_ssul
 from speed.reference import PlainSSUL, build_reference, fast_loss, fast_targets
 from speed.report import markdown
 from speed.settings import TINY, Options
+from speed.suite import BENCHMARKS, run_benchmarks
 from speed.task import visits
 from tiny import ROOT, samples_of
 
@@ -177,6 +178,10 @@ def test_a_folder_that_cannot_be_written_is_reported_before_anything_is_measured
 def test_mixed_precision(amp, tmp_path):
     options = Options(ROOT / 'configs', TINY, 'cpu', amp)
     assert run_benchmarks(['task', 'base'], options, tmp_path)['options']['amp'] == amp
+
+
+def test_every_benchmark_has_a_name():
+    assert tuple(BENCHMARKS) == NAMES
 
 
 def test_wrong_names_end_with_code_2(tool, tmp_path, capsys):

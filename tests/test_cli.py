@@ -1,7 +1,6 @@
 """Arguments, exit codes and messages of the tools."""
 import math
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -9,7 +8,8 @@ import sys
 import pytest
 from tiny import ROOT
 
-from ssul_mmseg import __version__, cli
+from ssul_mmseg import cli
+from ssul_mmseg.commands.train import parse_tasks
 from ssul_mmseg.errors import InputError
 
 CONFIG = 'configs/ssul/voc_15-1.py'
@@ -54,22 +54,6 @@ def test_help_of_a_process():
     assert done.returncode == 0 and 'usage' in done.stdout and done.stderr == ''
 
 
-@pytest.mark.parametrize('path', sorted((ROOT / 'tools').glob('*.py')), ids=lambda path: path.stem)
-def test_help(path, capsys):
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(path))['main'](['--help'])
-    assert end.value.code == 0 and 'usage' in capsys.readouterr().out
-
-
-@pytest.mark.parametrize('argument', ['--help', '--version'])
-def test_a_tool_that_only_reads_results_starts_without_pytorch(argument):
-    code = (f'import runpy, sys\nsys.argv = ["compare.py", "{argument}"]\ntry:\n'
-            '    runpy.run_path("tools/compare.py", run_name="__main__")\nfinally:\n'
-            '    print(sorted({"torch", "mmengine", "mmseg", "mmcv"} & set(sys.modules)))')
-    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.endswith('[]\n') and ('usage' in done.stdout or __version__ in done.stdout)
-
-
 @pytest.mark.parametrize('arguments', [[], ['a', '--tasks'], ['a', '--unknown']], ids=str)
 def test_wrong_arguments_are_one_line(arguments, capsys):
     parser = cli.Parser(prog='train.py')
@@ -100,14 +84,7 @@ def test_a_stop_tells_how_to_go_on(number, capsys):
     assert ended(capsys, main) == (130, 'stopped\n')
 
 
-def test_the_command_to_go_on_is_this_one_with_resume(monkeypatch):
-    monkeypatch.setattr(sys, 'argv', ['tools/train.py', 'c.py', '--resume', '--work-dir', 'a b'])
-    train = runpy.run_path(str(ROOT / 'tools/train.py'))
-    assert train['resume_command']() == "python tools/train.py c.py --work-dir 'a b' --resume"
-
-
 def test_tasks_are_one_or_a_range_with_both_ends():
-    parse_tasks = runpy.run_path(str(ROOT / 'tools/train.py'))['parse_tasks']
     assert parse_tasks('3') == range(3, 4) and parse_tasks('0-3') == range(4) and parse_tasks('2-2') == range(2, 3)
     for text in ('3-2', '-1', '1-', 'all', '1,2', ' 1', '1\n'):
         with pytest.raises(InputError, match='--tasks'):

@@ -12,7 +12,9 @@ import yaml
 from tiny import ROOT
 
 from ssul_mmseg import __version__
+from ssul_mmseg.__main__ import module_of
 from ssul_mmseg.cli import parse_value
+from ssul_mmseg.config_files import find
 from ssul_mmseg.options import read_config
 
 DOCUMENTS = [*ROOT.glob('*.md'), *ROOT.glob('docs/*.md')]
@@ -23,6 +25,7 @@ TESTS = {node.name for path in ROOT.glob('tests/test_*.py') for node in ast.pars
          if isinstance(node, ast.FunctionDef)}
 TEXT = '\n'.join([README, *(path.read_text() for path in ROOT.glob('docs/*.md'))])
 COMMANDS = re.findall(r'python (tools/[^#`\n]+)', TEXT)
+NAMED_COMMANDS = re.findall(r'^(?:.* -m ssul_mmseg|ssul) ([a-z][^#`\n]+)', TEXT, re.M)
 OPTIONS = [option for row in re.findall(r'^\| .* \| (`.*=.*) \|$', OPTIONS_PAGE, re.M) for code in CODE.findall(row)
            for option in shlex.split(code) if '=' in option]
 
@@ -93,5 +96,22 @@ def test_the_citation_is_of_this_version_and_licence():
     setup = configparser.ConfigParser()
     setup.read(ROOT / 'setup.cfg')
     assert {'cff-version', 'message', 'title', 'authors'} <= set(citation)
-    assert citation['version'] == __version__ == setup['metadata']['version']
+    assert citation['version'] == __version__
     assert citation['license'] == setup['metadata']['license']
+
+
+def test_there_are_commands_of_the_package():
+    assert len(NAMED_COMMANDS) > 5
+
+
+@pytest.mark.parametrize('command', NAMED_COMMANDS)
+def test_commands_of_the_package_name_configs_and_flags_that_exist(command):
+    name, *arguments = shlex.split(command)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), pytest.raises(SystemExit):
+        module_of(name).main(['--help'])
+    for argument in arguments:
+        if argument.startswith('--'):
+            assert argument in printed.getvalue()
+        elif re.fullmatch(r'(ssul|mib|plop|joint)/\w[\w-]*', argument):
+            assert find(argument).is_file()

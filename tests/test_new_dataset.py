@@ -58,7 +58,7 @@ def test_a_folder_becomes_a_config_that_a_training_accepts(tool, tmp_path, capsy
     (tmp_path / 'colours.txt').write_text('\n'.join(lines) + '\n')
     tool(['data/pets', *(['--palette', 'colours.txt'] if make is coloured else [])])
     out = tmp_path / 'configs/mine/pets_1-1.py'
-    assert f'next: python tools/check_data.py configs/mine/{out.name}' in capsys.readouterr().out
+    assert f'next: ssul check-data configs/mine/{out.name}' in capsys.readouterr().out
     assert len(out.read_text().splitlines()) <= 15
     cfg = read_config('configs/mine/pets_1-1.py')
     data = cfg.train_dataloader.dataset.dataset

@@ -268,7 +268,7 @@ def test_runs_that_do_not_go_together_are_refused(put, tmp_path, other, message)
 
 def test_folders_without_results_are_refused(tmp_path, put):
     (tmp_path / 'a').mkdir()
-    with pytest.raises(InputError, match=r'/a holds no results\.json; give a work dir of tools/train\.py'):
+    with pytest.raises(InputError, match=r'/a holds no results\.json; give a work dir of ssul train'):
         collect([tmp_path / 'a'])
     (put('b') / 'results.json').unlink()
     with pytest.raises(InputError, match=r'the run in .*/b has no results yet; wait'):

@@ -3,7 +3,6 @@ import contextlib
 import json
 import os
 import random
-import runpy
 import signal
 import subprocess
 import sys
@@ -14,13 +13,13 @@ from sweeps import ROOT, TABLE, write_table
 from test_lock import held_elsewhere
 
 from ssul_mmseg import cli
+from ssul_mmseg.commands import sweep
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.sweep.plan import make_plan
 from ssul_mmseg.sweep.state import states
 from ssul_mmseg.sweep.table_file import read_table
 from ssul_mmseg.work_dir.layout import LOCK
 
-TOOL = runpy.run_path(str(ROOT / 'tools/sweep.py'))
 VOC = TABLE.replace('shapes_4-1', 'voc_15-1').replace('4-1', '19-1')
 
 
@@ -30,13 +29,13 @@ def test_bad_tables_and_arguments_end_with_a_sentence_and_code_2(tmp_path, capsy
     for name, text in bad.items():
         monkeypatch.setattr(sys, 'argv', ['sweep.py', str(write_table(tmp_path, text))])
         with pytest.raises(SystemExit) as end:
-            cli.run(lambda argv: TOOL['main'](sys.argv[1:]))
+            cli.run(lambda argv: sweep.main(sys.argv[1:]))
         errors = capsys.readouterr().err
         assert (end.value.code, errors.count('\n'), errors[:7]) == (2, 1, 'error: '), name
     table = str(write_table(tmp_path))
     for option, value in (('--shard', '0/2'), ('--shard', '3/2'), ('--gpus', 'a'), ('--jobs', '0'), ('--submit', '0')):
         with pytest.raises(InputError, match=option):
-            TOOL['main']([table, option, value])
+            sweep.main([table, option, value])
 
 
 def test_a_list_shows_the_state_and_the_command_of_every_run_and_runs_none(tmp_path, capsys):
@@ -44,18 +43,39 @@ def test_a_list_shows_the_state_and_the_command_of_every_run_and_runs_none(tmp_p
     plan = make_plan(read_table(table), tmp_path / 'out')
     plan.bases[2].folder.mkdir(parents=True)
     with held_elsewhere(plan.bases[2].folder / LOCK):
-        TOOL['main']([table, '--work-dir', str(tmp_path / 'out'), '--list', '--cfg-options', 'data_root=my data'])
+        sweep.main([table, '--work-dir', str(tmp_path / 'out'), '--list', '--cfg-options', 'data_root=my data'])
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1] == '9 runs: 1 running, 2 to do, 6 waiting'
     assert printed[0] == 'to do   task 0 of SSUL 4, seed 0' and printed[4].startswith('running task 0')
-    assert printed[1].startswith(f'        python tools/train.py {ROOT}/configs/ssul/shapes_4-1.py --work-dir')
+    assert printed[1].startswith(f'        ssul train {ROOT}/configs/ssul/shapes_4-1.py --work-dir')
     assert "'data_root=my data'" in printed[1] and len(printed) == 9 * 2 + 1
     assert not list(tmp_path.glob('out/*/*/*/*.json'))
 
 
+def test_a_submitted_worker_is_this_command_in_a_process_of_its_own(tmp_path, monkeypatch):
+    table, commands = str(write_table(tmp_path)), []
+
+    def submit_workers(command, number, folder, parameters):
+        commands.append((command, number))
+        return []
+    monkeypatch.setattr(sweep, 'submit_workers', submit_workers)
+    sweep.main([table, '--submit', '3', '--stage', 'cells', '--shard', '1/2', '--cfg-options', 'data_root=my data'])
+    [(command, number)] = commands
+    assert number == 3
+    # Only the work dir of the table is given from where the command is started.
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    done = subprocess.run([*command, '--list'], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    listed = done.stdout.splitlines()
+    assert listed[-1] == '3 runs: 3 waiting' and all("'data_root=my data'" in line for line in listed[1:-1:2]), done
+    # A run is a process of the same kind.
+    done = subprocess.run([*sweep.SSUL, 'train', '--help'], cwd=tmp_path, capture_output=True, text=True,
+                          env=environment)
+    assert done.stdout.startswith('usage: ssul train ')
+
+
 def test_shards_and_stages_share_out_all_runs(tmp_path):
     plan = make_plan(read_table(write_table(tmp_path)), tmp_path)
-    jobs_of = TOOL['jobs_of']
+    jobs_of = sweep.jobs_of
     assert jobs_of(plan, 'all', '1/1') == plan.jobs
     parts = [jobs_of(plan, 'all', f'{i}/4') for i in (1, 2, 3, 4)]
     assert [[job for job in part if not job.trains_base] for part in parts] == [
@@ -68,7 +88,7 @@ def test_shards_and_stages_share_out_all_runs(tmp_path):
 
 
 def test_runs_at_once_are_those_asked_for_or_one_for_each_gpu():
-    slots_of, gpu = TOOL['slots_of'], 'CUDA_VISIBLE_DEVICES'
+    slots_of, gpu = sweep.slots_of, 'CUDA_VISIBLE_DEVICES'
     assert slots_of(None, None) == [{}] and slots_of(None, 3) == [{}] * 3
     assert slots_of('0,2', None) == [{gpu: '0'}, {gpu: '2'}]
     assert slots_of('0,2', 3) == [{gpu: '0'}, {gpu: '2'}, {gpu: '0'}]
@@ -77,7 +97,7 @@ def test_runs_at_once_are_those_asked_for_or_one_for_each_gpu():
 def test_cells_whose_task_0_is_not_there_are_reported(tmp_path, capsys):
     table = str(write_table(tmp_path, TABLE.replace('[0, 1, 2]', '[5]')))
     with pytest.raises(SystemExit) as end:
-        TOOL['main']([table, '--work-dir', str(tmp_path / 'out'), '--stage', 'cells'])
+        sweep.main([table, '--work-dir', str(tmp_path / 'out'), '--stage', 'cells'])
     errors = capsys.readouterr().err
     assert end.value.code == 1
     assert 'not begun: SSUL-M 4-1, seed 5 starts from task 0 of SSUL 4, seed 5, which is not done' in errors

@@ -19,7 +19,8 @@ def test_a_row_has_its_own_axes_or_those_of_the_table(tmp_path):
 @pytest.mark.parametrize(('old', 'new', 'message'), [
     ('seeds = [0, 1, 2]', 'sedes = [0]', "there is no key 'sedes' in the table; known: work_dir, scenarios"),
     ("base = 'SSUL'", 'bsae = "SSUL"', "there is no key 'bsae' in row 1; known: name, config"),
-    ('shapes_4-1.py', 'shapes_4-9.py', 'row 1, SSUL, has the config .*shapes_4-9.py, which does not exist'),
+    ('shapes_4-1.py', 'shapes_4-9.py',
+     'row 1, SSUL, cannot be run: there is no config .*shapes_4-9.py; did you mean .*shapes_4-'),
     ("name = 'SSUL'", '', 'row 1 has no name; set it'),
     ("name = 'SSUL'", "name = ''", "name in row 1 is ''; it is text"),
     ('seeds = [0, 1, 2]', 'seeds = 3', 'seeds in the table is 3; it is a list'),
@@ -40,5 +41,5 @@ def test_a_table_without_rows_and_one_that_is_not_there(tmp_path):
     for text in ('', 'rows = [1]', 'rows = []'):
         with pytest.raises(InputError, match='rows'):
             read_table(write_table(tmp_path, text))
-    with pytest.raises(InputError, match=r'cannot read the table nowhere\.toml .*configs/tables'):
+    with pytest.raises(InputError, match=r'there is no table nowhere\.toml; ssul configs lists'):
         read_table('nowhere.toml')

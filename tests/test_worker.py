@@ -18,16 +18,16 @@ from ssul_mmseg.sweep.table_file import read_table
 from ssul_mmseg.sweep.worker import Worker
 from ssul_mmseg.work_dir.layout import LOCK
 
-TRAINER = Path(__file__).with_name('sweeps.py')
-# A worker in a process of its own: python -c WORKER TABLE FOLDER TRAINER WAIT.
+TRAINER = [sys.executable, str(Path(__file__).with_name('sweeps.py'))]
+# A worker in a process of its own: python -c WORKER TABLE FOLDER WAIT TRAINER.
 WORKER = '''
 import sys
 from pathlib import Path
 from ssul_mmseg.sweep.plan import make_plan
 from ssul_mmseg.sweep.table_file import read_table
 from ssul_mmseg.sweep.worker import Worker
-table, folder, trainer, wait = sys.argv[1:]
-Worker(make_plan(read_table(table), folder, {'wait': float(wait)}).jobs, Path(trainer), [{}], print).run()
+table, folder, wait, *trainer = sys.argv[1:]
+Worker(make_plan(read_table(table), folder, {'wait': float(wait)}).jobs, trainer, [{}], print).run()
 '''
 
 
@@ -119,7 +119,7 @@ sys.stdin.readline()
 
 def started(plan, wait):
     """A worker in a process group of its own."""
-    command = [sys.executable, '-c', WORKER, plan.folder.parent / 'table.toml', plan.folder, TRAINER, str(wait)]
+    command = [sys.executable, '-c', WORKER, plan.folder.parent / 'table.toml', plan.folder, str(wait), *TRAINER]
     return subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, text=True)
 
 

@@ -3,9 +3,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from speed import NAMES, run_benchmarks
-from speed.report import markdown
+from speed import NAMES
 from speed.settings import AMP, FULL, QUICK, Options
 
 from ssul_mmseg import cli
@@ -32,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             if value < least:
                 raise InputError(f'--{name} is {value}; give a whole number of at least {least}')
             scale = dataclasses.replace(scale, **{name: value})
+    import torch
+    from speed.report import markdown
+    from speed.suite import run_benchmarks
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     print(markdown(run_benchmarks(args.names, Options(CONFIGS, scale, device, args.amp), args.out)), end='')
 

@@ -10,14 +10,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from speed.measure import machine
-
 from ssul_mmseg import cli
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.evaluation.tables import duration, table
 from ssul_mmseg.work_dir.files import read_json, write_json, write_text
 from ssul_mmseg.work_dir.layout import CHECKPOINT, MEMORY, RESULT, RESULTS, WEIGHTS, task_dir, task_dirs
-from ssul_mmseg.work_dir.weights import load_state, tensor_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = 'configs/ssul/shapes_4-1_m.py'
@@ -96,6 +93,7 @@ class Run:
 
     def outcome(self) -> dict:
         """What must not depend on the kills, by name: weights bit by bit, memory, and results without timings."""
+        from ssul_mmseg.work_dir.weights import load_state, tensor_digest
         results = read_json(self.work_dir / RESULTS)
         for entry in results['tasks']:
             del entry['seconds'], entry['peak_memory']
@@ -180,6 +178,7 @@ def soak(out: Path, num_kills: int) -> dict:
         found = run.outcome()
         mismatches += [f'run {number}: {name}' for name, value in expected.items() if found[name] != value]
         print(f'run {number}: {mismatches or "as undisturbed"}', flush=True)
+    from speed.measure import machine
     return {'command': shlex.join(['python', *sys.argv]), 'kills': kills, 'runs': number, 'lost': lost,
             'mismatches': mismatches, 'undisturbed_seconds': round(whole, 1),
             'seconds': round(time.monotonic() - begin, 1), 'machine': machine('cpu')}

@@ -19,6 +19,7 @@ from .pairs import IMAGE_SUFFIXES, MASK_SUFFIXES
 CONVERTED = '_labels'
 """What the name of a folder of converted masks ends in."""
 SALIENCY = 'SaliencyMap'
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @dataclass
@@ -165,7 +166,7 @@ def config_text(found: NewDataset, base: str, scenario: str) -> str:
 
     Args:
         found: the data set.
-        base: path of the config that gives network and schedule, relative to the new config.
+        base: path of the config that gives network and schedule, relative to the new config or absolute.
         scenario: such as '4-2'.
 
     Raises:
@@ -182,7 +183,7 @@ def config_text(found: NewDataset, base: str, scenario: str) -> str:
         loaders.append(f'{split}_dataloader = dict(dataset=dict(dataset=dict(data{listing}, data_prefix=dict(\n'
                        f'    img_path={part.images!r}, seg_map_path={part.masks!r}))))')
     return '\n'.join([
-        f'# {found.num_classes} classes in {tasks} tasks; python tools/check_data.py shows what the data hold.',
+        f'# {found.num_classes} classes in {tasks} tasks; ssul check-data shows what the data hold.',
         f'_base_ = {base!r}',
         f'dataset_name = {found.root.resolve().name!r}',
         f'data_root = {str(found.root)!r}',
@@ -221,11 +222,11 @@ def write_config(found: NewDataset, out: Path, base: Path, scenario: str | None,
     """
     if out.exists():
         raise InputError(f'{out} is there already; remove it, or choose another file with --out')
-    if not base.is_file():
-        raise InputError(f'there is no config {base}; give one such as configs/ssul/voc_15-1.py with --base')
     scenario = scenario or default_scenario(found.num_classes)
-    relative = os.path.relpath(base.resolve(), out.resolve().parent)
-    write_text(out, config_text(found, Path(relative).as_posix(), scenario))
+    base = base.resolve()
+    # A folder of the user's may move with all that is in it; the installed package stays where it is.
+    named = base if base.is_relative_to(PACKAGE) else Path(os.path.relpath(base, out.resolve().parent))
+    write_text(out, config_text(found, named.as_posix(), scenario))
     try:
         check(str(out))
     except InputError:

@@ -221,4 +221,4 @@ def _package(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise InputError(f'--to onnx needs the package {name}, which cannot be imported ({error}); install it with: '
-                         "pip install -e '.[export]'") from error
+                         "pip install 'ssul_mmseg[export]'") from error

@@ -28,7 +28,7 @@ def start_processes(launcher: str) -> None:
     missing = [variable for variable in VARIABLES[launcher].values() if variable not in os.environ]
     if missing:
         raise InputError(f'--launcher is {launcher}, but {missing[0]} is not set; start the processes with '
-                         'tools/dist_train.sh, tools/slurm_train.sh or mpirun, or leave --launcher out')
+                         'torchrun, srun or mpirun, or leave --launcher out')
     if torch.cuda.is_available():
         init_dist(launcher, backend='nccl', timeout=int(WAIT.total_seconds()))
         return

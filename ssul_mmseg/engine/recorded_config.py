@@ -28,14 +28,14 @@ def read_recorded_config(work_dir: str | Path) -> Config:
     """
     path = Path(work_dir) / RUN
     if not path.is_file():
-        raise InputError(f'there is no {RUN} in {work_dir}; give the work dir of a run of tools/train.py')
+        raise InputError(f'there is no {RUN} in {work_dir}; give the work dir of a run of ssul train')
     record = read_json(path)
     nested: dict[str, Any] = {}
     for key, value in record.items() if isinstance(record, dict) else ():
         _insert(nested, key.split('.'), value)
     content = _with_lists(nested)
     if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in ('scenario', 'model')):
-        raise InputError(f'{path} does not hold the config of a run; give the work dir of a run of tools/train.py')
+        raise InputError(f'{path} does not hold the config of a run; give the work dir of a run of ssul train')
     cfg = Config(dict(content, work_dir=str(work_dir)), filename=str(path))
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     try:

@@ -73,10 +73,10 @@ class Run:
         """
         learned = [known for known in self.tasks if (self.folder(known) / WEIGHTS).is_file()]
         if not learned:
-            raise InputError(f'there is no learned task in {self.work_dir}; train one with tools/train.py')
+            raise InputError(f'there is no learned task in {self.work_dir}; train one with ssul train')
         if task is not None and self.scenario.check_task(task) not in learned:
             raise InputError(f'task {task} is not learned in {self.work_dir}, which holds '
-                             f'{", ".join(map(str, learned))}; choose one of them, or train it with tools/train.py')
+                             f'{", ".join(map(str, learned))}; choose one of them, or train it with ssul train')
         return learned[-1] if task is None else task
 
     def train_data(self, config: Config, task: int, exemplars: str | Path | None = None) -> TaskDataset:

@@ -33,7 +33,7 @@ def check_adoptable(model: IncrementalSegmentor) -> None:
                          'one filter per class; set it to linear')
     if not model.decode_head.independent_channels:
         raise InputError('model.decode_head.loss_decode trains a softmax, but adoption brings scores to the scale of '
-                         'sigmoids; give the config of a method that trains sigmoids, such as those in configs/ssul')
+                         'sigmoids; give the config of a method that trains sigmoids, such as ssul/voc_15-1')
 
 
 def split_filters(state: Mapping[str, Tensor], file: str) -> tuple[dict[str, Tensor], Tensor, Tensor]:

@@ -202,7 +202,7 @@ def _read(path: Path) -> ReportRun:
         if (path / RUN).exists():
             raise InputError(f'the run in {path} has no results yet; wait until its first task is learned, or go on '
                              'with it with --resume')
-        raise InputError(f'{path} holds no {RESULTS}; give a work dir of tools/train.py')
+        raise InputError(f'{path} holds no {RESULTS}; give a work dir of ssul train')
     document = read_results(path)
     if not document['tasks']:
         raise InputError(f'the run of {path} has learned no task yet; wait until its first task is learned')

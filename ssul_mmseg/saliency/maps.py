@@ -18,13 +18,13 @@ from torch.utils.data import DataLoader, Dataset
 from ..datasets.masks import read_mask
 from ..errors import InputError
 from ..work_dir.files import read_json, remove_leftovers, write_atomically, write_json
+from . import THRESHOLD
 from .photographs import read_photograph
 
 MANIFEST = 'detector.json'
 """File in a folder of maps that says which detector made them."""
 SALIENT = np.uint8(255)
 """Value of a salient pixel of a map; any other pixel is 0."""
-THRESHOLD = 0.5
 
 
 class Detector(Protocol):

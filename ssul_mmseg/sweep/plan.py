@@ -1,4 +1,4 @@
-"""Make of a table the runs that it stands for, each a command of ``tools/train.py``."""
+"""Make of a table the runs that it stands for, each a command of ``ssul train``."""
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ class Job:
 
     Args:
         row: name of the table's row that it belongs to, the method's name in its results.
-        config: the config file.
+        config: the config file, or the name of one of the package's.
         folder: its work dir.
         options: config values to change, dotted key to value.
         seed: seed of the run.
@@ -43,7 +43,7 @@ class Job:
 
     @property
     def arguments(self) -> list[str]:
-        """The arguments of ``tools/train.py``; with --resume, so that any worker goes on with what another began."""
+        """The arguments of ``ssul train``; with --resume, so that any worker goes on with what another began."""
         start = ['--start-from', str(self.base.folder)] if self.base else []
         tasks = ['--tasks', '0'] if self.trains_base else []
         options = [f'{key}={option_text(value)}' for key, value in self.options.items()]

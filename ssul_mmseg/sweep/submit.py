@@ -14,7 +14,7 @@ def submit_workers(command: Sequence[str], number: int, folder: Path, parameters
     """Submit a command n times, each a worker of the same sweep.
 
     Args:
-        command: a command of ``tools/sweep.py``.
+        command: a command of ``ssul sweep``.
         number: how many workers.
         folder: the sweep's folder.
         parameters: submitit's, such as ``slurm_partition``, ``timeout_min`` or ``slurm_gpus_per_node``.
@@ -29,8 +29,8 @@ def submit_workers(command: Sequence[str], number: int, folder: Path, parameters
     try:
         import submitit
     except ImportError as error:
-        raise InputError("--submit needs submitit; install it with pip install -e '.[cluster]', or start the command "
-                         'without --submit as many times as you like') from error
+        raise InputError("--submit needs submitit; install it with pip install 'ssul_mmseg[cluster]', or start the "
+                         'command without --submit as many times as you like') from error
     executor = submitit.AutoExecutor(folder=folder / LOGS, cluster=cluster)
     try:
         executor.update_parameters(**{'name': folder.name, **parameters})

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cli import parse_value
+from ..config_files import TABLE, find
 from ..errors import InputError
 from ..scenario import SETTINGS
 
@@ -23,7 +24,7 @@ class Row:
 
     Args:
         name: the method's name in results.
-        config: the config file.
+        config: the config file, or the name of one of the package's.
         scenarios: such as '15-1'.
         seeds: seeds.
         options: config values to change, dotted key to value.
@@ -65,13 +66,13 @@ def read_table(path: str | Path) -> Table:
     """Read a table.
 
     Args:
-        path: the TOML file.
+        path: the TOML file, or the name of one of the package's.
 
     Raises:
         InputError: the file is missing or no TOML, has an unknown key or a value of a wrong type, or names a config
             that does not exist.
     """
-    path = Path(path)
+    path = find(path, TABLE)
     content = _read_toml(path)
     _check_keys(content, TABLE_KEYS, path, 'the table')
     rows = [_row(row, number, content, path) for number, row in enumerate(content.get('rows', []), 1)]
@@ -91,8 +92,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding='utf-8'))
     except OSError as error:
-        raise InputError(f'cannot read the table {path} ({error.strerror or error}); those of the paper are in '
-                         'configs/tables') from error
+        raise InputError(f'cannot read the table {path} ({error.strerror or error}); make it readable') from error
     except ValueError as error:
         raise InputError(f'{path} is no TOML ({error}); correct it there') from error
 
@@ -107,9 +107,10 @@ def _row(content: Any, number: int, table: Mapping[str, Any], path: Path) -> Row
         if key not in content:
             raise InputError(f'{path}: {where} has no {key}; set it')
     where = f'row {number}, {content["name"]},'
-    if not Path(content['config']).is_file():
-        raise InputError(f'{path}: {where} has the config {content["config"]}, which does not exist; give the path of '
-                         'a config from where the command is started')
+    try:
+        find(content['config'])
+    except InputError as error:
+        raise InputError(f'{path}: {where} cannot be run: {error}') from error
     scenarios = content.get('scenarios', table.get('scenarios', []))
     seeds = content.get('seeds', table.get('seeds', [0]))
     if not scenarios or not all(isinstance(name, str) and re.fullmatch(r'\d+-\d+', name) for name in scenarios):

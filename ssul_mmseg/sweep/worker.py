@@ -1,7 +1,6 @@
 """A worker: runs the jobs of a table that no other worker has, in processes of their own, until none is left for it."""
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,12 +47,12 @@ class Worker:
 
     Args:
         jobs: what to run, each after the one that it starts from.
-        trainer: the script ``tools/train.py``.
+        trainer: the command that trains, before its arguments.
         slots: for each process that may run at once the environment variables that it gets.
         show: shows a line.
     """
 
-    def __init__(self, jobs: Sequence[Job], trainer: Path, slots: Sequence[Mapping[str, str]],
+    def __init__(self, jobs: Sequence[Job], trainer: Sequence[str | Path], slots: Sequence[Mapping[str, str]],
                  show: Callable[[str], object]) -> None:
         self.jobs = jobs
         self.trainer = trainer
@@ -127,7 +126,7 @@ class Worker:
         if job in self.took or is_locked(job.folder / LOCK):
             os.close(claim)
             return False
-        command = [sys.executable, str(self.trainer), *job.arguments]
+        command = [*self.trainer, *job.arguments]
         with open(job.folder / LOG, 'w') as log:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                        env={**os.environ, **self.slots[slot]})

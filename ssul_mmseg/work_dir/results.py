@@ -126,7 +126,7 @@ def read_results(path: str | Path) -> dict:
     path = Path(path) / RESULTS if Path(path).is_dir() else Path(path)
     document = read_json(path)
     if not isinstance(document, dict) or document.get('schema') != SCHEMA:
-        raise InputError(f'{path} is no result file of schema {SCHEMA}; give a results.json that tools/train.py wrote')
+        raise InputError(f'{path} is no result file of schema {SCHEMA}; give a results.json that ssul train wrote')
     fault = schema_fault(document, DOCUMENT)
     for place, entry in enumerate(document['tasks'] if not fault else ()):
         fault = fault or _complete(entry, f'tasks.{place}.')

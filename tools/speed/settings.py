@@ -1,13 +1,16 @@
 """How large a benchmark is: networks, images, repetitions, and the tasks it takes them from."""
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.scenario import Scenario
 
-AMP = {'none': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+if TYPE_CHECKING:
+    import torch
+
+# Names of PyTorch's types, so that --help need not import it.
+AMP = {'none': None, 'bf16': 'bfloat16', 'fp16': 'float16'}
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,11 @@ class Options:
             raise InputError(f'--amp is {self.amp!r}; choose one of {", ".join(AMP)}')
 
     @property
-    def dtype(self) -> torch.dtype | None:
+    def dtype(self) -> 'torch.dtype | None':
         """Type of mixed precision, None without."""
-        return AMP[self.amp]
+        import torch
+        name = AMP[self.amp]
+        return getattr(torch, name) if name else None
 
 
 @dataclass(frozen=True)

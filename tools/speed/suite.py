@@ -8,6 +8,7 @@ import torch
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.work_dir.files import write_json, write_text
 
+from . import NAMES
 from .base import measure_base
 from .data import measure_index
 from .evaluate import measure_evaluate
@@ -21,7 +22,6 @@ BENCHMARKS: dict[str, Callable[[Options], dict]] = {
     'step': measure_step, 'growth': measure_growth, 'task': measure_task, 'base': measure_base,
     'index': measure_index, 'evaluate': measure_evaluate,
 }
-NAMES = tuple(BENCHMARKS)
 
 
 def run_benchmarks(names: Sequence[str], options: Options, out: str | Path) -> dict:
