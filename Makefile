@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SITE ?= build/docs
 
-.PHONY: demo test test-slow soak lint clean
+.PHONY: demo test test-slow soak lint docs clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
@@ -25,11 +26,18 @@ lint: $(VENV)/.installed
 test: lint  ## everything but the slow tests
 	PATH=$(CURDIR)/$(BIN):$$PATH OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-test-slow: $(VENV)/.installed  ## the slow tests
+test-slow: $(VENV)/.docs  ## the slow tests
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m pytest -m slow --timeout 7200
 
 soak: $(VENV)/.installed  ## a run killed at 30 moments, resumed, and compared with an undisturbed one
 	$(BIN)/python tools/soak.py --kills 30 --out work_dirs/soak
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+docs: $(VENV)/.docs  ## the pages of docs/ as a site; warnings, broken links and anchors among them, are errors
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d $(SITE)/.doctrees docs $(SITE)
 
 clean:
 	rm -rf $(VENV) work_dirs build *.egg-info
