@@ -15,10 +15,13 @@ exclude_patterns = ['extensions']
 myst_enable_extensions = ['dollarmath']
 myst_heading_anchors = 3
 autodoc_member_order = 'bysource'
-# A name of this package that a docstring links to must exist; those of other packages are not at hand.
+# A name of this package that a docstring links to must exist; those of other packages are not at hand, and T is the
+# type variable of a function.
 nitpicky = True
-nitpick_ignore_regex = [('py:.*', r'(?!ssul_mmseg\.).*')]
+nitpick_ignore_regex = [('py:.*', r'(?!ssul_mmseg\.).*'), ('py:class', r'.*\.T')]
 html_theme = 'furo'
+html_static_path = ['extensions/static']
+html_css_files = ['site.css']
 html_title = f'{project} {release}'
 html_show_copyright = False
 html_copy_source = False

@@ -136,7 +136,7 @@ class Scenario:
         return self.seen(task) if self.setting == 'sequential' else self.tasks[task]
 
     def check_task(self, task: int) -> int:
-        """Return ``task`` if the scenario has it, else raise :class:`InputError`."""
+        """Return ``task`` if the scenario has it, else raise :class:`.InputError`."""
         if not 0 <= task < len(self.tasks):
             raise InputError(f'scenario {self.name!r} has the tasks 0 to {len(self.tasks) - 1}, but '
                              f'task {task} was asked for')

@@ -18,6 +18,7 @@ from ssul_mmseg.models.predicting import TEST_KEYS, check_test_cfg
 from ssul_mmseg.options import DECIDED, NEEDED_KEYS, OWN_KEYS, OWN_PARTS, check_option, read_config
 from ssul_mmseg.scenario import Scenario
 from ssul_mmseg.solver.newton import Newton
+from ssul_mmseg.sweep.table_file import ROW_KEYS, TABLE_KEYS
 
 PAGE = (ROOT / 'docs/configs.md').read_text()
 ROW = re.compile(r'^\| `([\w.]+)` \| ([^|]*) \| ([^|]*) \| [^|]+ \| [^|]+ \|$', re.M)
@@ -140,3 +141,9 @@ def test_options_of_other_projects_and_of_pretrained_weights_exist():
     cfg = read_config(str(ROOT / 'configs/ssul/voc_15-1_m.py'))
     for key in [*keys, *TABLES['Pretrained']]:
         check_option(cfg, key, None)
+
+
+def test_every_key_of_a_table_of_runs_is_on_its_page():
+    page = (ROOT / 'docs/sweep.md').read_text()
+    for key in {*TABLE_KEYS, *ROW_KEYS}:
+        assert re.search(rf'^{key} = |^\[\[{key}\]\]$', page, re.M), key

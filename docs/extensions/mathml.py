@@ -32,8 +32,8 @@ def show_inline(translator: HTML5Translator, node: nodes.Element) -> None:
 
 
 def show_block(translator: HTML5Translator, node: nodes.Element) -> None:
-    """Write a formula with lines of its own; a wide one scrolls on a narrow screen."""
-    translator.body.append('<div class="math" style="overflow-x: auto">')
+    """Write a formula with lines of its own; it scrolls where the screen is too narrow."""
+    translator.body.append('<div class="formula">')
     try:
         _show(translator, node, block=True)
     finally:

@@ -62,8 +62,8 @@ class ExemplarMemory:
 
         Class-balanced: the classes take turns. In each round every class keeps one more image, an old class one of its
         exemplars, a new class one of D_t, until ``|M|`` images are kept or none is left. So every class has an exemplar
-        if ``|M|`` allows it, and old classes shrink evenly to ``|M| / n_seen``. If ``|M|`` is smaller than the number of
-        classes, the newest classes come first, because they have learned least: the task's classes, rarest first,
+        if ``|M|`` allows it, and old classes shrink evenly to ``|M| / n_seen``. If ``|M|`` is smaller than the number
+        of classes, the newest classes come first, because they have learned least: the task's classes, rarest first,
         then the class learned last before them, and so on. A class that loses its last exemplar cannot get one
         again, as its images are gone.
 

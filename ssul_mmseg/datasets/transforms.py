@@ -170,7 +170,7 @@ class LabelAugmentation(BaseTransform):
 
     @staticmethod
     def check(path: str) -> None:
-        """Raise an :class:`InputError` if there is no saliency map."""
+        """Raise an :class:`.InputError` if there is no saliency map."""
         if not Path(path).is_file():
             raise InputError(f'saliency map {path} is missing; {REMEDY}')
 
