@@ -15,6 +15,7 @@ from ssul_mmseg.engine.feature_cache import check_cache
 from ssul_mmseg.engine.run_plan import VIEWS
 from ssul_mmseg.engine.task_config import TRAINED, task_config
 from ssul_mmseg.models.predicting import TEST_KEYS, check_test_cfg
+from ssul_mmseg.models.segmentors import IncrementalSegmentor
 from ssul_mmseg.options import DECIDED, NEEDED_KEYS, OWN_KEYS, OWN_PARTS, check_option, read_config
 from ssul_mmseg.scenario import Scenario
 from ssul_mmseg.solver.newton import Newton
@@ -147,3 +148,12 @@ def test_every_key_of_a_table_of_runs_is_on_its_page():
     page = (ROOT / 'docs/sweep.md').read_text()
     for key in {*TABLE_KEYS, *ROW_KEYS}:
         assert re.search(rf'^{key} = |^\[\[{key}\]\]$', page, re.M), key
+
+
+def test_every_method_is_in_the_table_of_methods():
+    page = (ROOT / 'docs/methods.md').read_text()
+    methods = [name for name, part in components().items()
+               if inspect.isclass(part) and issubclass(part, IncrementalSegmentor)]
+    assert len(methods) >= 9
+    for name in methods:
+        assert re.search(rf'^\| [^|]+ \| `{name}` \|', page, re.M), name
