@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SITE ?= build/docs
 
-.PHONY: demo test test-slow test-oldest soak lint clean
+.PHONY: demo test test-slow test-oldest soak lint docs clean
 .DEFAULT_GOAL := test
 
 # The tests of test-oldest: each room of the code, but not every config and every method, which take hours.
@@ -30,7 +31,7 @@ lint: $(VENV)/.installed
 test: lint  ## everything but the slow tests
 	PATH=$(CURDIR)/$(BIN):$$PATH OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-test-slow: $(VENV)/.installed  ## the slow tests
+test-slow: $(VENV)/.docs  ## the slow tests
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m pytest -m slow --timeout 7200
 
 # Not from constraints.txt, which holds the newest; uv resolves to the lowest versions, which pip cannot.
@@ -45,6 +46,13 @@ test-oldest: $(OLDEST)/.installed  ## with the lowest versions that setup.cfg ad
 
 soak: $(VENV)/.installed  ## a run killed at 30 moments, resumed, and compared with an undisturbed one
 	$(BIN)/python tools/soak.py --kills 30 --out work_dirs/soak
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+docs: $(VENV)/.docs  ## the pages of docs/ as a site; warnings, broken links and anchors among them, are errors
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d $(SITE)/.doctrees docs $(SITE)
 
 clean:
 	rm -rf $(VENV) $(OLDEST) work_dirs build *.egg-info

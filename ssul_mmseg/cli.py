@@ -60,6 +60,10 @@ def parse_value(text: str) -> Any:
 
     Raises:
         ValueError: brackets or quotes do not close.
+
+    Example:
+        >>> [parse_value(text) for text in ('0.5', '1e-4', 'None', '[cat, 3]', '2012_13', "'7'")]
+        [0.5, 0.0001, None, ['cat', 3], '2012_13', '7']
     """
     if NUMBER.fullmatch(text):
         return float(text) if set(text.lower()) & set('.ena') else int(text)

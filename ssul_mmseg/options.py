@@ -74,6 +74,8 @@ DECIDED = {
     r'train_dataloader\.dataset\.pipeline\.\d+\.crop_size': 'crop_size',
     r'test_dataloader\.dataset\.pipeline\.\d+\.size': 'test_size',
     r'train_dataloader\.batch_sampler\.views': 'feature_cache.views',
+    r'train_dataloader\.batch_sampler\.batch_size': 'train_dataloader.batch_size',
+    r'train_dataloader\.batch_sampler\.sampler': None,
     r'(train|test)_cfg\.feature_cache(\..*)?': 'feature_cache',
     r'((train|test)_dataloader\.dataset|test_evaluator)\.scenario': 'scenario',
     r'((train|test)_dataloader\.(dataset|batch_sampler)|test_evaluator)\.task': '--tasks',

@@ -41,6 +41,10 @@ class Scenario:
     Raises:
         InputError: the name does not fit the number of classes, the order is not a permutation, or there is no such
             setting.
+
+    Example:
+        >>> Scenario('15-5-1', num_classes=22).tasks
+        (range(1, 16), range(16, 21), range(21, 22), range(22, 23))
     """
 
     name: str
@@ -119,7 +123,12 @@ class Scenario:
         return range(self.tasks[task].stop, self.num_classes + 1)
 
     def classes_per_task(self, task: int) -> tuple[int, ...]:
-        """The number of classes of each task up to and including ``task``."""
+        """The number of classes of each task up to and including ``task``.
+
+        Example:
+            >>> Scenario('15-1', 20).classes_per_task(2)
+            (15, 1, 1)
+        """
         return tuple(len(labels) for labels in self.tasks[:task + 1])
 
     def labelled(self, task: int) -> range:
@@ -127,7 +136,7 @@ class Scenario:
         return self.seen(task) if self.setting == 'sequential' else self.tasks[task]
 
     def check_task(self, task: int) -> int:
-        """Return ``task`` if the scenario has it, else raise :class:`InputError`."""
+        """Return ``task`` if the scenario has it, else raise :class:`.InputError`."""
         if not 0 <= task < len(self.tasks):
             raise InputError(f'scenario {self.name!r} has the tasks 0 to {len(self.tasks) - 1}, but '
                              f'task {task} was asked for')

@@ -108,6 +108,8 @@ def test_a_value_of_another_kind_is_refused_with_its_key(key, values, kind):
     ('train_dataloader.dataset.seed', 'set randomness.seed'), ('train_dataloader.batch_sampler.views', 'feature_cache'),
     ('train_dataloader.dataset.pipeline.2.saliency', 'set saliency'), ('test_evaluator.task', 'set --tasks'),
     ('model.decode_head.classes_per_task', 'set scenario.name'), ('test_dataloader.dataset.test_mode', 'remove it'),
+    ('train_dataloader.batch_sampler.batch_size', 'set train_dataloader.batch_size'),
+    ('train_dataloader.batch_sampler.sampler', 'remove it'),
     ('incremental.scenario.name', "set the key without 'incremental.'"), ('launcher', 'set --launcher'),
     ('incremental.memory', "set the key without 'incremental.'"), ('incremental.randomness.seed', 'without'),
     ('incremental.train_dataloader.dataset.setting', 'set scenario.setting'),

@@ -45,7 +45,7 @@ def read_file(path: str | Path, what: str) -> bytes:
 
 @contextlib.contextmanager
 def decoding_faults(path: str | Path, what: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into an :class:`InputError` with the file's name.
+    """Turn whatever a decoder raises into an :class:`.InputError` with the file's name.
 
     Args:
         path: the file.

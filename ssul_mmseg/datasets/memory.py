@@ -37,7 +37,7 @@ class ExemplarMemory:
     """Exemplars of the tasks learned so far, at most ``size``.
 
     Args:
-        size: |M|, the number of images to keep.
+        size: ``|M|``, the number of images to keep.
         selection: 'class_balanced' (section 3.5) or 'random' (Table 4).
         exemplars: the images kept.
         images_seen: images of the training sets D_t of all tasks so far; one that is in two of them counts twice.
@@ -61,9 +61,9 @@ class ExemplarMemory:
         """The memory after ``task``.
 
         Class-balanced: the classes take turns. In each round every class keeps one more image, an old class one of its
-        exemplars, a new class one of D_t, until |M| images are kept or none is left. So every class has an exemplar
-        if |M| allows it, and old classes shrink evenly to |M| / n_seen. If |M| is smaller than the number of
-        classes, the newest classes come first, because they have learned least: the task's classes, rarest first,
+        exemplars, a new class one of D_t, until ``|M|`` images are kept or none is left. So every class has an exemplar
+        if ``|M|`` allows it, and old classes shrink evenly to ``|M| / n_seen``. If ``|M|`` is smaller than the number
+        of classes, the newest classes come first, because they have learned least: the task's classes, rarest first,
         then the class learned last before them, and so on. A class that loses its last exemplar cannot get one
         again, as its images are gone.
 
@@ -73,7 +73,7 @@ class ExemplarMemory:
             seed: seed of the choice; the result is a function of it, the task and the arguments.
 
         Returns:
-            The updated memory; with fewer than |M| exemplars where the images run out.
+            The updated memory; with fewer than ``|M|`` exemplars where the images run out.
         """
         chance = random.Random(f'{seed}/{task}')
         holders: dict[str, list[int]] = {}

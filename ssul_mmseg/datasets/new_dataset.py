@@ -212,7 +212,7 @@ def write_config(found: NewDataset, out: Path, base: Path, scenario: str | None,
         out: the new file.
         base: config that gives network and schedule.
         scenario: such as '4-2'; None: half of the classes, then one at a time.
-        check: reads the config, and raises an :class:`InputError` where it cannot be used.
+        check: reads the config, and raises an :class:`.InputError` where it cannot be used.
 
     Returns:
         The scenario's name.

@@ -37,7 +37,7 @@ class ReplayBatchSampler(Sampler):
         batch_size: images per iteration of this process.
         seed: seed of the order.
         task: index of the task.
-        half_pass: whether an epoch has |D_t| / K iterations, as in the authors' code, so that with memory it passes
+        half_pass: whether an epoch has ``|D_t| / K`` iterations, as in the authors' code, so that with memory it passes
             over half of D_t.
 
     Raises:

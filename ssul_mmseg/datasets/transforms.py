@@ -170,7 +170,7 @@ class LabelAugmentation(BaseTransform):
 
     @staticmethod
     def check(path: str) -> None:
-        """Raise an :class:`InputError` if there is no saliency map."""
+        """Raise an :class:`.InputError` if there is no saliency map."""
         if not Path(path).is_file():
             raise InputError(f'saliency map {path} is missing; {REMEDY}')
 
@@ -199,6 +199,10 @@ def off_by_one(labels: np.ndarray, labelled: Sequence[int]) -> np.ndarray:
 
     Returns:
         uint8 (H, W).
+
+    Example:
+        >>> off_by_one(np.array([[0, 1, 2, 3, 255]], dtype=np.uint8), labelled=[1, 2])
+        array([[254,   0,   1, 254, 255]], dtype=uint8)
     """
     table = np.full(256, UNKNOWN, dtype=np.uint8)
     table[list(labelled)] = [label - 1 for label in labelled]

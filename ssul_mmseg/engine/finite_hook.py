@@ -37,7 +37,7 @@ class FiniteLossHook(Hook):
 
 
 def refuse_not_finite(state: dict, runner: Runner, iterations: int) -> None:
-    """Raise an :class:`InputError` before a state with NaN or infinite values overwrites a good one."""
+    """Raise an :class:`.InputError` before a state with NaN or infinite values overwrites a good one."""
     name = not_finite(state)
     if name is not None:
         raise InputError(f'{name} holds a number that is NaN or infinite after {iterations} iterations of '

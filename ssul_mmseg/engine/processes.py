@@ -27,7 +27,7 @@ def on_main_process_only(manager: Callable[[], contextlib.AbstractContextManager
 
 
 def on_main_process(work: Callable[[], T]) -> T:
-    """Do something on the main process alone; all processes get its result or raise its :class:`InputError`."""
+    """Do something on the main process alone; all processes get its result or raise its :class:`.InputError`."""
     outcome: list = [None, None]
     if is_main_process():
         try:

@@ -24,6 +24,10 @@ def iou_from_counts(intersection: np.ndarray, predicted: np.ndarray, true: np.nd
     Returns:
         Percent by class: 0 for a class that is predicted where no pixel is labelled as it, None for a class that no
         pixel is either.
+
+    Example:
+        >>> iou_from_counts(np.array([3, 0, 0]), predicted=np.array([4, 1, 0]), true=np.array([5, 0, 0]))
+        [50.0, 0.0, None]
     """
     union = predicted + true - intersection
     return [100 * float(i) / float(u) if u else None for i, u in zip(intersection, union, strict=True)]

@@ -37,7 +37,7 @@ class Analytic(IncrementalSegmentor):
         power: p, in [0, 1].
         views: augmentations of each image, at least 1.
         decode_head: its ``classifier`` is 'hybrid', which need not be said.
-        segmentor: the other arguments of :class:`IncrementalSegmentor`.
+        segmentor: the other arguments of :class:`.IncrementalSegmentor`.
 
     Raises:
         InputError: a value is out of range.

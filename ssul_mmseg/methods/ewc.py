@@ -36,7 +36,7 @@ class EWC(IncrementalSegmentor):
 
     Args:
         penalty_weight: lambda, at least 0.
-        segmentor: the arguments of :class:`IncrementalSegmentor`; its head has no unknown channel and a softmax.
+        segmentor: the arguments of :class:`.IncrementalSegmentor`; its head has no unknown channel and a softmax.
 
     Raises:
         InputError: ``penalty_weight`` is negative, or the head has an unknown channel or sigmoids.

@@ -29,7 +29,7 @@ class ILT(DistillingSegmentor):
     Args:
         weight: of the distillation of logits, at least 0.
         feature_weight: of the distillation of features, at least 0.
-        segmentor: the arguments of :class:`IncrementalSegmentor`; its head has no unknown channel and a softmax.
+        segmentor: the arguments of :class:`.IncrementalSegmentor`; its head has no unknown channel and a softmax.
 
     Raises:
         InputError: a weight is negative, or the head has an unknown channel or sigmoids.

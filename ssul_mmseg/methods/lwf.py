@@ -26,7 +26,7 @@ class LwF(DistillingSegmentor):
 
     Args:
         weight: lambda, at least 0.
-        segmentor: the arguments of :class:`IncrementalSegmentor`; its head has no unknown channel and a softmax.
+        segmentor: the arguments of :class:`.IncrementalSegmentor`; its head has no unknown channel and a softmax.
 
     Raises:
         InputError: ``weight`` is negative, or the head has an unknown channel or sigmoids.

@@ -28,7 +28,7 @@ class LwFMC(DistillingSegmentor):
 
     Args:
         weight: lambda, at least 0.
-        segmentor: the arguments of :class:`IncrementalSegmentor`; its head has no unknown channel and sigmoids.
+        segmentor: the arguments of :class:`.IncrementalSegmentor`; its head has no unknown channel and sigmoids.
 
     Raises:
         InputError: ``weight`` is negative, or the head has an unknown channel or a softmax.

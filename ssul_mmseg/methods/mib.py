@@ -28,7 +28,7 @@ class MiB(DistillingSegmentor):
 
     Args:
         weight: lambda, at least 0.
-        segmentor: the arguments of :class:`IncrementalSegmentor`; its head has no unknown channel and a softmax.
+        segmentor: the arguments of :class:`.IncrementalSegmentor`; its head has no unknown channel and a softmax.
 
     Raises:
         InputError: ``weight`` is negative, or the head has an unknown channel or sigmoids.
@@ -71,6 +71,13 @@ def unbiased_ce(logits: Tensor, target: Tensor, num_old_channels: int) -> Tensor
 
     Returns:
         float (B, H, W), nats; 0 where the target is ignored.
+
+    Example:
+        A pixel labelled background: the share of background and of the old class, of three channels.
+
+        >>> logits = torch.tensor([1., 2., 0.]).view(1, 3, 1, 1)
+        >>> round(unbiased_ce(logits, torch.tensor([[[0]]]), num_old_channels=2).item(), 6)
+        0.094344
     """
     background = logits[:, :num_old_channels].logsumexp(1, keepdim=True)
     merged = torch.cat([background, logits[:, num_old_channels:]], dim=1)

@@ -47,7 +47,7 @@ class PLOP(DistillingSegmentor):
         logits_weight: lambda of the logits, at least 0.
         median: 'code', or 'exact', of the histogram.
         entropy: 'code', or 'normalised', in [0, 1] as in the paper.
-        segmentor: the arguments of :class:`IncrementalSegmentor`; its head has no unknown channel and a softmax.
+        segmentor: the arguments of :class:`.IncrementalSegmentor`; its head has no unknown channel and a softmax.
 
     Raises:
         InputError: an argument is none of these, the backbone is frozen, or the head has an unknown channel or

@@ -39,7 +39,7 @@ class SSUL(IncrementalSegmentor):
             (Table 4).
         draws: of a solved task, about how many cells are drawn from the means and covariances of old classes; they are
             negatives of the new ones (``solver.replay``). 0: none.
-        segmentor: the arguments of :class:`IncrementalSegmentor`.
+        segmentor: the arguments of :class:`.IncrementalSegmentor`.
 
     Raises:
         InputError: ``tau`` is no probability, or ``weight_transfer`` is none of the three, or asks for an unknown

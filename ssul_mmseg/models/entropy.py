@@ -33,6 +33,11 @@ def histogram_median(counts: Tensor, exact: bool) -> float:
 
     Returns:
         The median, interpolated inside of its bin; 0 without values.
+
+    Example:
+        >>> counts = torch.tensor([2, 6, 2, 0, 0, 0, 0, 0, 0, 0])
+        >>> round(histogram_median(counts, exact=True), 6), round(histogram_median(counts, exact=False), 6)
+        (0.15, 0.183333)
     """
     bins, half = len(counts), counts.sum().item() / 2
     if half == 0:

@@ -21,7 +21,7 @@ FACTORS = 64
 
 @functools.lru_cache(maxsize=16)
 def upsampling_matrix(size: int, upsampled: int, align_corners: bool, device: torch.device) -> Tensor:
-    """Matrix float32 (upsampled, size) that resizes one axis as :func:`upsample` does."""
+    """Matrix float32 (upsampled, size) that resizes one axis as :func:`.upsample` does."""
     axis = torch.eye(size, device=device).view(1, 1, size, size)
     return upsample(axis, (upsampled, size), align_corners)[0, 0].contiguous()
 

@@ -17,7 +17,7 @@ CHUNK = 8
 
 
 def upsample(logits: Tensor, size: tuple[int, ...], align_corners: bool = False) -> Tensor:
-    """Resize float (B, C, h, w) bilinearly to (B, C, *size)."""
+    """Resize float (B, C, h, w) bilinearly to (B, C, height, width), of which the last two are ``size``."""
     if logits.shape[2:] == tuple(size):
         return logits
     return F.interpolate(logits, size=tuple(size), mode='bilinear', align_corners=align_corners)

@@ -23,7 +23,7 @@ class ReportRun:
     Args:
         path: what was given: a work dir or its ``results.json``.
         document: its results, see ``work_dir.results``.
-        memory_size: |M|, 0 for a run without a memory.
+        memory_size: ``|M|``, 0 for a run without a memory.
         name: what the report calls it: its method, with the memory size where runs differ in it.
     """
 
