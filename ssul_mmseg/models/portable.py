@@ -63,7 +63,7 @@ class PortableNetwork(nn.Module):
     def grid_logits(self, images: Tensor) -> Tensor:
         """Logits (B, C, h, w) of all channels on the grid of the features."""
         maps = self.model.maps(self.normalised(images))
-        return self.model.decode_head.classify(self.model.head_features(maps))
+        return self.model.predicted_logits(self.model.head_features(maps))
 
     def merged(self, logits: Tensor) -> Tensor:
         """Logits (B, C, H, W) with unknown merged into background, where it is to be."""

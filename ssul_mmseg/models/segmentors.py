@@ -413,7 +413,16 @@ class IncrementalSegmentor(EncoderDecoder):
         Returns:
             The samples with ``pred_sem_seg``, uint8 (1, H, W): 0 background, 1..n_seen, UNKNOWN.
         """
-        return self.predict_by_logits(self.decode_head.classify(features), input_size, data_samples)
+        return self.predict_by_logits(self.predicted_logits(features), input_size, data_samples)
+
+    def predicted_logits(self, features: Tensor) -> Tensor:
+        """Logits (B, C, h, w) that labels are chosen by, from features (B, feature_channels, h, w) of whole images."""
+        return self.decode_head.classify(features)
+
+    def encode_decode(self, inputs: Tensor, batch_img_metas: Sequence[Mapping[str, Any]]) -> Tensor:
+        """Logits (B, C, H, W) of windows (B, 3, H, W), each taken for an image, as mmseg's slide inference asks."""
+        size = (inputs.shape[2], inputs.shape[3])
+        return upsample(self.predicted_logits(self.trunk(inputs)), size, self.align_corners)
 
     def predict_by_logits(self, logits: Tensor, input_size: tuple[int, int],
                           data_samples: Sequence[SegDataSample]) -> list[SegDataSample]:

@@ -1,0 +1,3 @@
+_base_ = '../ssul/shapes_4-1.py'
+method = 'IPSeg'
+model = dict(type='IPSeg')

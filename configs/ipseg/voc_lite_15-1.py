@@ -1,0 +1,3 @@
+_base_ = '../ssul/voc_lite_15-1.py'
+method = 'IPSeg'
+model = dict(type='IPSeg')
