@@ -160,6 +160,7 @@ class IPSeg(SSUL):
     def _learn_posterior(self, blocks: Iterable[Cells], moments: Tensor) -> None:
         """Solve the regressions of the task's classes on features standardised by the moments of all tasks."""
         classifier = self.posterior[self.decode_head.new_name]
+        assert isinstance(classifier, ImageClassifier)
         shown = torch.zeros(len(classifier.bias), dtype=torch.double, device=moments.device)
         total = torch.zeros(1, dtype=torch.double, device=moments.device)
         for cells in blocks:
