@@ -97,6 +97,7 @@ def test_the_citation_is_of_this_version_and_licence():
     setup.read(ROOT / 'setup.cfg')
     assert {'cff-version', 'message', 'title', 'authors'} <= set(citation)
     assert citation['version'] == __version__
+    assert setup['metadata']['version'] == 'attr: ssul_mmseg.__version__'
     assert citation['license'] == setup['metadata']['license']
 
 
