@@ -77,7 +77,7 @@ def test_the_words_after_its_name_are_a_commands_own(monkeypatch, capsys):
     (['xyz'], 'there is no command xyz; see ssul --help'), ([], 'required: COMMAND; see ssul --help'),
     (['--quiet', 'test'], 'the options of ssul test stand before its name; write them after it'),
     (['configs', 'xyz'], "no name holds 'xyz'; leave it out to see all of them"),
-    (['train', 'voc_15-1'], '10 configs are called voc_15-1; give one of analytic/voc_15-1, '),
+    (['train', 'voc_15-1'], ' configs are called voc_15-1; give one of analytic/voc_15-1, '),
     (['train', 'ssul/voc_15-1m'], 'there is no config ssul/voc_15-1m; did you mean ssul/voc_15-1_m or '),
     (['sweep', 'tabel1'], 'there is no table tabel1; did you mean table1 or '),
     (['train'], 'see ssul train --help')], ids=str)
