@@ -9,7 +9,7 @@ from ssul_mmseg.engine.feature_cache import FeatureCache, stack
 from ssul_mmseg.engine.groups import due_groups, group_size
 from ssul_mmseg.methods.ssul import SSUL
 
-from .measure import Updater, time_in_turns
+from .measure import Updater, Work, time_in_turns
 from .networks import Batch, random_batch, start_ssul
 from .reference import build_reference, fast_loss, fast_targets
 from .settings import SETTINGS, Options
@@ -78,7 +78,7 @@ def measure_task(options: Options) -> dict:
 
     with update.autocast():
         fill(model, batch, cache, keys)
-    variants = {
+    variants: dict[str, Work] = {
         'uncached': lambda: update(lambda: fast_loss(model, batch)),
         'first_visit': first_visit,
         'cached': cached,
