@@ -1,4 +1,6 @@
 """The benchmark's iterations are those of runs, for every method in configs/."""
+from dataclasses import replace
+
 import pytest
 import torch
 from speed.methods import (
@@ -72,6 +74,12 @@ def test_memory_is_that_of_an_iteration_with_momentum():
     assert isinstance(iteration, Iteration)
     state = iteration.wrapper.optimizer.state
     assert len(state) == len(list(iteration.model.parameters())) and all('momentum_buffer' in s for s in state.values())
+
+
+def test_layers_with_learning_rates_of_their_own_do_not_fill_the_screen(capfd):
+    lite = Options(ROOT / 'configs', replace(LITE, crop=33, batch=2), 'cpu')
+    build_iteration(lite, method_configs(lite)['fine_tuning'])
+    assert 'paramwise_options' not in ''.join(capfd.readouterr())
 
 
 def test_memory_ratio_by_hand():

@@ -56,14 +56,16 @@ def test_newton_ends_where_the_gradient_over_the_kept_cells_is_zero():
         assert 0 < (weight * shown[:, column]).sum() < weight.sum()
 
 
-def test_every_image_of_the_batch_passes_the_trunk_once():
-    model = newton_task(OPTIONS, CLASSES, SURVIVORS, 1).model
+@pytest.mark.parametrize(('amp', 'dtype'), [('none', torch.float32), ('bf16', torch.bfloat16)])
+def test_every_image_of_the_batch_passes_the_trunk_once_in_the_run_s_precision(amp, dtype):
+    options = Options(ROOT / 'configs', TINY, 'cpu', amp)
+    model = newton_task(options, CLASSES, SURVIVORS, 1).model
     passed = []
-    model.backbone.register_forward_hook(lambda _, inputs, __: passed.append(len(inputs[0])))
-    work = build_pass(OPTIONS, model)
+    model.backbone.register_forward_hook(lambda _, inputs, maps: passed.append((len(inputs[0]), maps[-1].dtype)))
+    work = build_pass(options, model)
     work()
     work()
-    assert passed == [TINY.batch] * 2
+    assert passed == [(TINY.batch, dtype)] * 2
 
 
 def test_without_its_solution_nothing_happens():

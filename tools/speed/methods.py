@@ -1,9 +1,12 @@
 """Every method's iteration of a task that is not the first: seconds, and peak memory in a process of its own."""
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmseg.registry import MODELS
 from torch import Tensor
@@ -42,7 +45,8 @@ class Iteration:
         self.model = model.train()
         self.inputs, self.labels = random_batch(options).inputs, labels
         wrapper = dict(cfg.optim_wrapper, type=WRAPPERS[options.amp])
-        self.wrapper = build_optim_wrapper(model, wrapper)
+        with _quiet():
+            self.wrapper = build_optim_wrapper(model, wrapper)
         self.wrapper.optimizer.register_step_pre_hook(lambda *_: model.before_step())
         names = ['background', *(f'class {number}' for number in range(1, model.decode_head.num_seen + 1))]
         self.loader = loader_of(NoiseImages(self.inputs, labels, names), len(labels))
@@ -53,6 +57,18 @@ class Iteration:
         # What a kept image or map would save belongs to the benchmark of a task: here every image passes the network.
         data = dict(inputs=list(self.inputs), data_samples=samples_of(self.labels))
         self.model.train_step(data, self.wrapper)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide mmengine's three lines per tensor where layers have learning rates of their own."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def method_configs(options: Options) -> dict[str, Path]:

@@ -14,7 +14,7 @@ from ssul_mmseg.solver.cells import soft_targets
 from ssul_mmseg.solver.newton import Newton
 from ssul_mmseg.solver.task_cells import TaskCells, TaskImages
 
-from .measure import Work, peak_memory, say, time_in_turns
+from .measure import Updater, Work, peak_memory, say, time_in_turns
 from .networks import build_analytic, random_batch, start_ssul
 from .settings import GROWTH_SURVIVORS, Options
 from .task_data import NoiseImages, loader_of
@@ -156,10 +156,11 @@ def build_pass(options: Options, model: IncrementalSegmentor) -> Work:
     batch, names = random_batch(options), model.learning_classifiers()
     labels = batch.labels.masked_fill(batch.new, model.decode_head.num_old + 1)
     loader = loader_of(NoiseImages(batch.inputs, labels, class_names(model)), options.scale.batch)
+    context = Updater(model, options).autocast
 
     def work() -> None:
         # A cache of its own: what it holds already would not pass again.
-        for _ in TaskImages(model, loader, FeatureCache(limit=1)).cells(names, kept=True):
+        for _ in TaskImages(model, loader, FeatureCache(limit=1), context).cells(names, kept=True):
             pass
 
     return work
