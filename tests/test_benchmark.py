@@ -24,6 +24,8 @@ from ssul_mmseg.models.losses import IGNORED
 from ssul_mmseg.scenario import UNKNOWN
 
 OPTIONS = Options(ROOT / 'configs', TINY, 'cpu')
+HERE = [name for name in NAMES if name not in ('shell', 'methods')]
+"""The others have files of tests of their own."""
 
 
 @pytest.fixture(scope='module')
@@ -37,7 +39,7 @@ def tool():
 @pytest.fixture(scope='module')
 def document(tmp_path_factory):
     out = tmp_path_factory.mktemp('benchmark')
-    run_benchmarks(NAMES, OPTIONS, out)
+    run_benchmarks(HERE, OPTIONS, out)
     return json.loads((out / 'benchmark.json').read_text()), (out / 'benchmark.md').read_text()
 
 
@@ -131,7 +133,7 @@ def test_generated_masks_and_the_simulated_index(tmp_path):
 
 def test_the_document_has_every_number(document):
     content, _ = document
-    assert set(content) >= {'machine', 'options', 'definitions', *NAMES}
+    assert set(content) >= {'machine', 'options', 'definitions', *HERE}
     for setting, num_old in (('voc_15-1_task1', 15), ('ade_100-5_task10', 145)):
         found = content['step'][setting]
         assert found['survivors_per_image'] == [3 if num_old == 15 else 8] * 2
@@ -146,6 +148,16 @@ def test_the_document_has_every_number(document):
     assert task['speedup_cached'] > 0 and task['speedup_uncached'] > 0
     cached, first = (task['seconds_per_iteration'][key]['median'] / 2 for key in ('cached', 'first_visit'))
     assert math.isclose(task['seconds_per_task']['cached'], task['trunk_passes'] * first + 24_000 * cached)
+    for method in ('newton', 'analytic'):
+        passed, solution = task['seconds_per_iteration']['pass_to_cells'], task['seconds_of_solution'][method]
+        assert math.isclose(task['seconds_per_task'][method], 487 * passed['median'] / 2 + solution['median'])
+        grown = task['solution']['growth']
+        few, many = (grown['seconds'][method][case]['median'] for case in ('10', '1000'))
+        assert math.isclose(grown['ratio'][method], many / few)
+        memory = task['solution']['memory_bytes'][method]
+        assert memory['peak'] > 0 and memory['added'] == memory['peak'] - memory['before']
+    assert task['solution']['cells'] == 487 * 25 and task['solution']['newton_steps'] > 1
+    assert len(task['targets']) == 10
     speed = content['base']['images_per_second']
     assert math.isclose(content['base']['ratio_vs_mmseg'], speed['mmseg'] / speed['ours'])
     assert content['evaluate']['speedup_cached'] > 0
@@ -155,7 +167,7 @@ def test_the_document_has_every_number(document):
 def test_the_markdown_tells_what_was_measured(document):
     content, text = document
     assert text == markdown(content)
-    for name in NAMES:
+    for name in HERE:
         assert f'\n## {name}\n' in text
     assert '145 old classes in 10 tasks, 5 new; 8, 8 old classes an image exceed tau (145, 145 in the worst' in text
     assert 'Extrapolated from iterations of batch 2' in text

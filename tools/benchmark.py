@@ -1,10 +1,10 @@
-"""Measure speed and memory: python tools/benchmark.py step growth task base index evaluate --quick --out bench."""
+"""Measure speed and memory: python tools/benchmark.py step task shell methods --quick --out bench."""
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from speed import NAMES
-from speed.settings import AMP, FULL, QUICK, Options
+from speed.settings import AMP, FULL, LITE, QUICK, Options
 
 from ssul_mmseg import cli
 from ssul_mmseg.errors import InputError
@@ -17,12 +17,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.Parser(description=__doc__)
     parser.add_argument('names', nargs='+', choices=NAMES, metavar='name', help=f'what to measure: {", ".join(NAMES)}')
     parser.add_argument('--out', required=True, help='folder for benchmark.json and benchmark.md')
-    parser.add_argument('--quick', action='store_true', help='a narrow ResNet-18 on small images')
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument('--quick', action='store_true', help='a narrow ResNet-18 on small images')
+    size.add_argument('--lite', action='store_true', help='EfficientNet-Lite0, crop 257, batch 16')
     parser.add_argument('--amp', choices=tuple(AMP), default='none', help='mixed precision of training')
-    parser.add_argument('--batch', type=int, help='images per iteration, at least 2 (the default)')
+    parser.add_argument('--batch', type=int, help='images per iteration, at least 2')
     parser.add_argument('--repetitions', type=int, help='timed runs of each variant')
     args = parser.parse_args(argv)
-    scale = QUICK if args.quick else FULL
+    scale = FULL
+    if args.quick or args.lite:
+        scale = QUICK if args.quick else LITE
     # BatchNorm of the base task needs two images.
     for name, least in (('batch', 2), ('repetitions', 1)):
         value = getattr(args, name)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssul_mmseg.errors import InputError
+from ssul_mmseg.methods.analytic import Analytic
 from ssul_mmseg.methods.ssul import SSUL
-from ssul_mmseg.models.segmentors import OldTask
+from ssul_mmseg.models.segmentors import IncrementalSegmentor, OldTask
 from ssul_mmseg.scenario import BACKGROUND, IGNORE, UNKNOWN
 
 from .settings import Options
@@ -69,21 +70,41 @@ def model_config(options: Options) -> dict:
         raise InputError(f'there is no config {path}; run the benchmark from a checkout of the project')
     init_default_scope('mmseg')
     model = Config.fromfile(path).model.to_dict()
+    # Noise is normalised as it is.
+    model['data_preprocessor'] = dict(type='SegDataPreProcessor', size=(options.scale.crop, ) * 2)
     model['backbone'].update(init_cfg=None, norm_cfg=dict(type='BN'))
     model['decode_head'].update(norm_cfg=dict(type='BN'))
+    narrow(model, options)
+    return model
+
+
+def narrow(model: dict, options: Options) -> None:
+    """Make the network of a model's config as narrow as the scale says."""
     if options.scale.base_channels is not None:
         model['backbone'].update(base_channels=options.scale.base_channels)
         model['decode_head'].update(in_channels=8 * options.scale.base_channels, channels=8)
-    return model
 
 
 def build_ssul(options: Options, classes_per_task: Sequence[int], classifier: str = 'linear',
                channels_last: bool = True) -> SSUL:
     """An SSUL network for the last of some tasks, with random weights, frozen as a runner does."""
-    config = model_config(options)
+    config = dict(model_config(options), type='SSUL', channels_last=channels_last)
     config['decode_head'].update(classes_per_task=tuple(classes_per_task), classifier=classifier)
+    return cast(SSUL, build_frozen(options, config))
+
+
+def build_analytic(options: Options, classes_per_task: Sequence[int]) -> Analytic:
+    """An Analytic network for the last of some tasks, likewise."""
+    config = dict(model_config(options), type='Analytic')
+    config['decode_head'].update(classes_per_task=tuple(classes_per_task))
+    return cast(Analytic, build_frozen(options, config))
+
+
+def build_frozen(options: Options, config: dict) -> IncrementalSegmentor:
+    """The network of a model's config, with random weights that give sane numbers, frozen as a runner does."""
+    init_default_scope('mmseg')
     torch.manual_seed(0)
-    model = MODELS.build(dict(config, type='SSUL', channels_last=channels_last)).to(options.device)
+    model = MODELS.build(config).to(options.device)
     model.freeze()
     return _calibrate(model)
 
@@ -91,6 +112,7 @@ def build_ssul(options: Options, classes_per_task: Sequence[int], classifier: st
 def build_mmseg(options: Options, num_classes: int, channels_last: bool) -> EncoderDecoder:
     """The same network as plain mmseg builds and trains it, with softmax cross-entropy."""
     config = model_config(options)
+    config['decode_head'].pop('skip', None)  # mmseg's head has none; it costs what wider filters cost
     config['decode_head'].update(type='ASPPHead', num_classes=num_classes, align_corners=False,
                                  loss_decode=dict(type='CrossEntropyLoss'))
     torch.manual_seed(0)
@@ -108,7 +130,7 @@ def start_ssul(options: Options, classes_per_task: Sequence[int], survivors: int
         batch: the batch.
     """
     old = build_ssul(options, classes_per_task[:-1])
-    _set_scores(old, old.trunk(batch.inputs), survivors)
+    set_scores(old, old.trunk(batch.inputs), survivors)
     model = build_ssul(options, classes_per_task)
     model.start_task(OldTask(old.state_dict()))
     return model.train()
@@ -124,7 +146,7 @@ def count_survivors(model: SSUL, batch: Batch) -> list[int]:
 
 
 @torch.no_grad()
-def _calibrate(model: SSUL) -> SSUL:
+def _calibrate(model: IncrementalSegmentor) -> IncrementalSegmentor:
     """Give BatchNorm the statistics of random images; without them the numbers of a deep network run away."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momentum = [norm.momentum for norm in norms]
@@ -139,7 +161,7 @@ def _calibrate(model: SSUL) -> SSUL:
 
 
 @torch.no_grad()
-def _set_scores(model: SSUL, features: Tensor, survivors: int) -> None:
+def set_scores(model: SSUL, features: Tensor, survivors: int) -> None:
     """Spread the scores of linear classifiers; the first ``survivors`` classes exceed tau in every image, no other."""
     head = model.decode_head
     assert model.tau is not None  # SSUL's default

@@ -14,6 +14,10 @@ DEFINITIONS = {
     'seconds': 'median, least and most of the repetitions, variants in turns; images in memory, loading not included',
     'peak_memory_bytes': 'in a process of its own, networks included; CPU: resident beyond the libraries; GPU: tensors',
     'task': 'extrapolated from measured iterations: visits x seconds per image',
+    'newton, analytic': 'a solved task: every image passes the trunk once, extrapolated from measured passes, and '
+                        'becomes cells (for both those of newton, pseudo-labels included); then all cells are solved',
+    'solution': "measured on all of the task's cells, which are kept; their features have noise instead of photographs",
+    'cached': "SGD on kept features, the paper's procedure",
 }
 
 
@@ -71,18 +75,47 @@ def _task(result: Mapping) -> list[str]:
     """Each setting's task."""
     lines = []
     for setting, found in result.items():
-        seconds, references = found['seconds_per_task'], ('reference', 'reference_same_network')
-        rows = []
-        for name, value in seconds.items():
-            rows.append((name, f'{value:.1f}', *(_number(seconds[other] / value) for other in references)))
+        seconds, solution = found['seconds_per_task'], found['solution']
+        others = 'reference', 'reference_same_network', 'cached'
+        rows = [(name, f'{value:.1f}', *(_number(seconds[other] / value) for other in others))
+                for name, value in seconds.items()]
         lines += [
             f'{setting}: {found["images"]} images, {found["epochs"]} epochs, batch {found["batch_size"]}, '
             f'{found["views"]} views: {found["visits"]} visits, {found["first_visits"]} of them the first of a view, '
-            f'{found["trunk_passes"]} passes of the trunk with the cache. '
+            f'{found["trunk_passes"]} passes of the trunk with the cache; solved tasks pass it once an image. '
             f'Extrapolated from iterations of batch {found["measured_batch_size"]}.', '',
-            *_table(('variant', 's / task', 'speed-up over reference', 'over reference_same_network'), rows), '',
+            *_table(('variant', 's / task', *(f'speed-up over {name}' for name in others)), rows), '',
+            f'Solutions of {solution["cells"]} cells, measured; newton takes {solution["newton_steps"]} steps.', '',
+            *_solutions(found['seconds_of_solution'], solution), '', *_targets(found['targets']), '',
         ]
     return lines[:-1]
+
+
+def _solutions(seconds: Mapping, solution: Mapping) -> list[str]:
+    """What the solutions of a task cost."""
+    growth, memory = solution['growth'], solution['memory_bytes']
+    few, *more = growth['old_classes']
+    rows = []
+    for method, times in seconds.items():
+        grown = growth['seconds'][method]
+        rows.append((
+            method, *_times(times), _percent(solution['share_of_task'][method]),
+            *(_number(grown[case]['median'] / grown[few]['median']) for case in more),
+            *(_megabytes(memory[method][key]) for key in ('before', 'peak', 'added'))))
+    return _table((
+        'solution', 's', 'min', 'max', 'of the task', *(f'{case} old classes / {few}' for case in more),
+        'network and cells, MB', 'peak, MB', 'added, MB'), rows)
+
+
+def _targets(targets: Iterable[Mapping]) -> list[str]:
+    """What was measured beside what it was to be."""
+    words = {True: 'reached', False: 'MISSED', None: 'not measured'}
+    rows = []
+    for found in targets:
+        aim = f'at least {found["least"]:g}' if found['least'] is not None else f'at most {found["most"]:g}'
+        rows.append((found['what'], '-' if found['value'] is None else _number(found['value']), aim,
+                     words[found['met']]))
+    return _table(('what', 'measured', 'target', ''), rows)
 
 
 def _base(result: Mapping) -> list[str]:
@@ -114,7 +147,37 @@ def _evaluate(result: Mapping) -> list[str]:
     ]
 
 
-SECTIONS = {'step': _step, 'growth': _growth, 'task': _task, 'base': _base, 'index': _index, 'evaluate': _evaluate}
+def _shell(result: Mapping) -> list[str]:
+    """Whole commands."""
+    rows = ((name, *_times(times), _number(times['processor'])) for name, times in result['seconds'].items())
+    return [
+        'Commands on the embedded data set, 4-1, from a learned task 0: from the shell to the table (tasks), or to the '
+        f'finished weights (a class, {result["added_images"]} images); `processor`: seconds of all cores.', '',
+        *_table(('command', 's', 'min', 'max', 'processor, s'), rows), '', *_targets(result['targets']),
+    ]
+
+
+def _methods(result: Mapping) -> list[str]:
+    """Every method's iteration."""
+    rows = []
+    for name, times in result['seconds'].items():
+        memory = result['peak_memory_vs_fine_tuning'][name]
+        rows.append((
+            name, *_times(times), _number(result['seconds_vs_fine_tuning'][name]),
+            _megabytes(result['peak_memory_bytes'][name]), '-' if memory is None else _number(memory),
+            'learns' if name in result['trunk_learns'] else 'frozen'))
+    solved = f'Solved instead of trained, see `task`: {_list(result["solved"])}. ' if result['solved'] else ''
+    return [
+        f'An iteration of task 1 of `configs/<method>/{result["config"]}.py` (of joint training: of its only task). '
+        f'{solved}Images pass the network: what the feature cache saves a frozen trunk is in `task`.', '',
+        *_table(('method', 's / iteration', 'min', 'max', '/ fine_tuning', 'peak memory, MB', '/ fine_tuning', 'trunk'),
+                rows), '', *_targets(result['targets']),
+    ]
+
+
+SECTIONS = {
+    'step': _step, 'growth': _growth, 'task': _task, 'base': _base, 'index': _index, 'evaluate': _evaluate,
+    'shell': _shell, 'methods': _methods}
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
@@ -130,6 +193,11 @@ def _times(times: Mapping[str, float]) -> tuple[str, ...]:
 def _number(value: float) -> str:
     """Three significant digits."""
     return f'{value:.0f}' if value >= 1000 else f'{value:.3g}'
+
+
+def _percent(share: float) -> str:
+    """A share in percent, three significant digits."""
+    return f'{_number(100 * share)} %'
 
 
 def _megabytes(size: int | None) -> str:

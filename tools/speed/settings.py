@@ -19,6 +19,7 @@ class Scale:
 
     Args:
         network: a file of ``configs/_base_/models``, without '.py'.
+        config: a config of every method, ``configs/<method>/<config>.py``, of that network.
         crop: side of the images, pixels.
         batch: images per iteration.
         repetitions: timed runs of each variant.
@@ -27,9 +28,11 @@ class Scale:
         masks: masks that the class index scans.
         simulated_images: rows of the simulated class index.
         base_channels: width of the backbone; None: the config's.
+        shell_options: after ``--cfg-options`` of commands on the embedded data set.
     """
 
     network: str
+    config: str
     crop: int
     batch: int
     repetitions: int
@@ -38,11 +41,19 @@ class Scale:
     masks: int
     simulated_images: int
     base_channels: int | None = None
+    shell_options: tuple[str, ...] = ()
 
 
-FULL = Scale('deeplabv3_r101', 513, 2, 5, 0.5, (10, 50, 150, 500, 1000), 10_582, 1_000_000)
-QUICK = Scale('deeplabv3_r18_small', 129, 2, 3, 0.2, (10, 50, 150, 500, 1000), 500, 1_000_000)
-TINY = Scale('deeplabv3_r18_small', 33, 2, 1, 0.0, (10, 1000), 70, 1000, base_channels=4)
+GROWTH = 10, 50, 150, 500, 1000
+FULL = Scale('deeplabv3_r101', 'voc_15-1', 513, 2, 5, 0.5, GROWTH, 10_582, 1_000_000)
+LITE = Scale('deeplabv3_lite', 'voc_lite_15-1', 257, 16, 5, 0.5, GROWTH, 10_582, 1_000_000)
+QUICK = Scale('deeplabv3_r18_small', 'shapes_4-1', 129, 2, 3, 0.2, GROWTH, 500, 1_000_000,
+              shell_options=('train_cfg.max_epochs=1', ))
+TINY = Scale('deeplabv3_r18_small', 'shapes_4-1', 33, 2, 1, 0.0, (10, 1000), 70, 1000, base_channels=4, shell_options=(
+    'train_cfg.max_epochs=1', 'incremental.train_cfg.max_epochs=1', 'crop_size=32', 'model.backbone.base_channels=4',
+    'model.decode_head.in_channels=32', 'model.decode_head.channels=8',
+    *(f'{loader}_dataloader.dataset.dataset.{key}' for loader in ('train', 'test')
+      for key in ('num_train=60', 'num_test=12', 'size=48'))))
 
 
 @dataclass(frozen=True)
@@ -93,8 +104,10 @@ class Setting:
         return self.scenario.classes_per_task(self.task)
 
 
+SURVIVORS = 3
+"""Old classes of VOC that exceed tau in an image."""
 SETTINGS = {
-    'voc_15-1_task1': Setting(Scenario('15-1', 20), 1, survivors=3),
+    'voc_15-1_task1': Setting(Scenario('15-1', 20), 1, survivors=SURVIVORS),
     'ade_100-5_task10': Setting(Scenario('100-5', 150), 10, survivors=8),
 }
 GROWTH_SURVIVORS = 5

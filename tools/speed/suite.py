@@ -13,14 +13,16 @@ from .base import measure_base
 from .data import measure_index
 from .evaluate import measure_evaluate
 from .measure import machine
+from .methods import measure_methods
 from .report import DEFINITIONS, markdown
 from .settings import Options
+from .shell import measure_shell
 from .step import measure_growth, measure_step
 from .task import measure_task
 
 BENCHMARKS: dict[str, Callable[[Options], dict]] = {
     'step': measure_step, 'growth': measure_growth, 'task': measure_task, 'base': measure_base,
-    'index': measure_index, 'evaluate': measure_evaluate,
+    'index': measure_index, 'evaluate': measure_evaluate, 'shell': measure_shell, 'methods': measure_methods,
 }
 
 
