@@ -10,6 +10,7 @@ from tiny import ROOT
 
 from ssul_mmseg.engine.feature_cache import FeatureCache
 from ssul_mmseg.errors import InputError
+from ssul_mmseg.solver.newton import DECAY
 
 OPTIONS = Options(ROOT / 'configs', TINY, 'cpu')
 CLASSES, SURVIVORS, IMAGES = (6, 1), 3, 5
@@ -40,6 +41,7 @@ def test_a_solution_is_that_of_all_cells_from_its_start_and_nothing_passes_the_t
 
 def test_newton_ends_where_the_gradient_over_the_kept_cells_is_zero():
     task = newton_task(OPTIONS, CLASSES, SURVIVORS, IMAGES)
+    start = {key: value.double() for key, value in filters(task).items()}
     task()
     head, entries = task.model.decode_head, [task.images.cache[place, 0] for place in range(IMAGES)]
     inputs = torch.cat([entry.features[0].flatten(1).T.double() for entry in entries])
@@ -51,7 +53,7 @@ def test_newton_ends_where_the_gradient_over_the_kept_cells_is_zero():
         own = torch.cat([head.filters(name).weight.flatten(), head.biases(name)]).double()
         error = weight * ((inputs @ own).sigmoid() - shown[:, column])
         gradient = inputs.T @ error
-        gradient[:-1] += own[:-1]
+        gradient[:-1] += DECAY * weight.sum() * (own[:-1] - start[f'{name}.0.weight'].flatten())
         assert gradient.norm() / (weight * inputs.norm(dim=1)).sum() < 1e-5, name
         assert 0 < (weight * shown[:, column]).sum() < weight.sum()
 
