@@ -8,6 +8,7 @@ from mmengine.registry import Registry
 from mmseg import registry as registries
 from tiny import ROOT
 
+from ssul_mmseg.datasets import label_sources  # noqa: F401 - registers what the page names
 from ssul_mmseg.datasets.memory import ExemplarMemory
 from ssul_mmseg.datasets.task_dataset import TaskDataset
 from ssul_mmseg.engine.checkpoint_hook import CheckpointResumeHook
