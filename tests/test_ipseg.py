@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from solved import assert_two_processes_equal_one, change_weights, config, learned, samples, trunk
 from tiny import tiny_model, voc_tree
 
+from ssul_mmseg.engine.learned_network import learned_network
+from ssul_mmseg.engine.loops import trunk_digest
 from ssul_mmseg.engine.run import Run
 from ssul_mmseg.engine.scenario_loop import evaluate_task, run_scenario
 from ssul_mmseg.errors import InputError
@@ -182,6 +184,11 @@ def test_old_posteriors_stay_and_the_new_one_is_of_its_own_images(base, solved):
     counts = [learned(solved.work_dir, task)[1]['image_moments'][-1, -1].item() for task in range(3)]
     entries = json.loads(Path(solved.work_dir, 'results.json').read_text())['tasks']
     assert counts[1] - counts[0] == entries[-2]['num_images'] and counts[2] - counts[1] == entries[-1]['num_images']
+
+
+def test_all_tasks_have_one_trunk_which_test_images_pass_once(solved):
+    first, second = (trunk_digest(learned_network(solved, task).model, 'data') for task in (1, 2))
+    assert first == second
 
 
 @pytest.mark.parametrize('options', [{}, NEWTON], ids=['trained', 'solved'])

@@ -119,6 +119,10 @@ class IPSeg(SSUL):
         own = {key: value for key, value in self.state_dict().items() if key.startswith(new)}
         super().start_task(OldTask({**old.weights, **own}, old.state))
 
+    def trunk_state(self) -> dict[str, Tensor]:
+        """Without the posteriors, which new tasks bring: test images pass the trunk once for all tasks."""
+        return {key: value for key, value in super().trunk_state().items() if not key.startswith(PREFIX)}
+
     def predicted_logits(self, features: Tensor) -> Tensor:
         """Logits of SSUL's odds or scores times the image's posteriors."""
         logits = super().predicted_logits(features)
