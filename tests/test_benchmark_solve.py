@@ -1,4 +1,7 @@
 """The benchmark's solved tasks: all cells, from the same start every time, and ratios that hand-made numbers check."""
+import gc
+import weakref
+
 import pytest
 import torch
 from speed.report import markdown
@@ -115,3 +118,17 @@ def test_a_missed_target_is_written_in_capitals():
     text = markdown(dict(machine=versions, options=options, definitions={}, shell=result))
     rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in text.splitlines() if line.startswith('|')]
     assert ['a', '12.3', 'at most 10', 'MISSED'] in rows and ['b', '9', 'at most 10', 'reached'] in rows
+
+
+@pytest.mark.parametrize('solves', [True, False])
+def test_network_and_cells_are_there_while_their_memory_is_measured(monkeypatch, solves):
+    made = []
+
+    def build(*args):
+        task = newton_task(*args)
+        made.append(weakref.ref(task))
+        return task
+    monkeypatch.setitem(METHODS, 'newton', build)
+    work = build_solution(OPTIONS, 'newton', CLASSES, SURVIVORS, IMAGES, solves)
+    gc.collect()
+    assert made[0]() is not None and callable(work)

@@ -170,7 +170,11 @@ def build_solution(options: Options, method: str, classes_per_task: Sequence[int
                    solves: bool) -> Work:
     """The solution of a task from its cells; without ``solves`` nothing happens: what is measured was there before."""
     solved = METHODS[method](options, classes_per_task, survivors, count)
-    return solved if solves else (lambda: None)
+
+    def only_there() -> None:
+        _ = solved  # network and cells stay in the memory that is measured
+
+    return solved if solves else only_there
 
 
 def solved_seconds(images: int, pass_of_image: float, solution: float) -> dict[str, float]:
