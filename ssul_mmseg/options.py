@@ -52,7 +52,7 @@ OWN_PARTS = {
     'test_dataloader': LOADER,
     'scenario': {field.name for field in fields(Scenario)},
     'memory': {'size', 'selection', 'labels'},
-    'feature_cache': {'views', 'dtype', 'location', 'limit'},
+    'feature_cache': {'views', 'dtype', 'location', 'limit', 'test_folder'},
     'optim_wrapper': {'constructor', 'paramwise_cfg'},
     'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
     'log_processor': LOG_PROCESSOR,

@@ -1,7 +1,10 @@
 """EWC against hand-computed values, and in two tasks."""
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
 from tiny import samples_of, tiny_model
 
 from ssul_mmseg.errors import InputError
@@ -102,3 +105,12 @@ def test_the_average_is_in_checkpoints_and_goes_on():
         network.before_step()
     assert other.task_state()[BIAS].item() == pytest.approx(.9 + .1 * .1)
     torch.testing.assert_close(other.task_state(), model.task_state())
+
+
+@pytest.mark.parametrize('config', sorted(Path('configs/ewc').glob('*.py')), ids=lambda path: path.stem)
+def test_the_penalty_of_a_config_lets_sgd_converge(config):
+    """A step of SGD with momentum m on a curvature c is stable below the learning rate 2 (1 + m) / c."""
+    cfg = Config.fromfile(config)
+    optimizer = {**cfg.optim_wrapper.optimizer, **cfg.incremental.optim_wrapper.optimizer}
+    curvature = 2 * cfg.model.get('penalty_weight', 500)
+    assert optimizer['lr'] < 2 * (1 + optimizer['momentum']) / curvature

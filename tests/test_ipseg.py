@@ -9,9 +9,10 @@ from solved import assert_two_processes_equal_one, change_weights, config, learn
 from tiny import tiny_model, voc_tree
 
 from ssul_mmseg.engine.learned_network import learned_network
-from ssul_mmseg.engine.loops import trunk_digest
 from ssul_mmseg.engine.run import Run
 from ssul_mmseg.engine.scenario_loop import evaluate_task, run_scenario
+from ssul_mmseg.engine.shared_features import fixed_name
+from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.methods.ipseg import CERTAIN, pooled, presence, with_odds, with_scores
 from ssul_mmseg.models.batch import Batch
@@ -187,7 +188,7 @@ def test_old_posteriors_stay_and_the_new_one_is_of_its_own_images(base, solved):
 
 
 def test_all_tasks_have_one_trunk_which_test_images_pass_once(solved):
-    first, second = (trunk_digest(learned_network(solved, task).model, 'data') for task in (1, 2))
+    first, second = (fixed_name(learned_network(solved, task).model, task_config(solved, task)) for task in (1, 2))
     assert first == second
 
 

@@ -7,9 +7,10 @@ from mmseg.registry import HOOKS, MODELS
 from tiny import tiny_config, voc_tree
 
 from ssul_mmseg.engine import loops
-from ssul_mmseg.engine.feature_cache import FeatureCache, TestFeatures
+from ssul_mmseg.engine.feature_cache import FeatureCache
 from ssul_mmseg.engine.run import Run
 from ssul_mmseg.engine.scenario_loop import evaluate_task, run_scenario
+from ssul_mmseg.engine.shared_features import TestFeatures
 from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.models import IncrementalSegmentor
@@ -164,6 +165,19 @@ def test_test_images_pass_the_trunk_once_in_all_tasks(tree, base, tmp_path, monk
     assert passed == [0] * 5  # five batches
 
 
+def test_test_images_pass_a_frozen_backbone_once_though_the_head_goes_on_learning(tree, tmp_path, monkeypatch):
+    passed, results = [], []
+    maps = IncrementalSegmentor.backbone_maps
+    monkeypatch.setattr(IncrementalSegmentor, 'backbone_maps', lambda self, x: (
+        None if self.training else passed.append(self.task), maps(self, x))[1])
+    options = {**OPTIONS, 'scenario.name': '18-1', 'model.freeze': False, 'model.freeze_backbone': True}
+    for name, cache in (('kept', dict(views=1000, dtype='float32')), ('plain', None)):
+        passed.clear()
+        results.append(run_scenario(tiny_config(tree, tmp_path / name, **options, feature_cache=cache))['final'])
+        assert passed == ([0] * 5 if cache else [0] * 5 + [1] * 5 + [2] * 5)
+    assert results[0] == pytest.approx(results[1], abs=.05)
+
+
 @pytest.mark.parametrize('options', [{'model.freeze': False}, {'scenario.joint': True}, {'model.type': 'Plain'}],
                          ids=str)
 def test_where_the_trunk_goes_on_learning_or_no_task_follows_no_test_feature_is_kept(tree, tmp_path, monkeypatch,
@@ -214,13 +228,6 @@ def test_training_and_test_features_share_the_limit(tree, base, tmp_path, monkey
     assert test_limit == 10_000 >= tested > 8000
     assert training == [(20_000 - tested, used) for _, used in training] and len(training) == 2
 
-
-def test_another_trunk_drops_the_features():
-    store = TestFeatures()
-    first = store.of('a', limit=.001)
-    first.put(0, [torch.zeros(1, 1, 1)], torch.zeros(1, 1, dtype=torch.uint8))
-    assert store.of('a', limit=.001) is first
-    assert isinstance(store.of('b', limit=.001), FeatureCache) and len(first) == 0
 
 
 def test_views_must_be_a_number(tree, base, tmp_path):

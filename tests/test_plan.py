@@ -28,6 +28,17 @@ def test_task_0_is_shared_where_base_classes_order_and_seed_are_the_same(tmp_pat
         assert job.folder == Path('out', job.row, job.options['scenario.name'], f'seed_{job.seed}')
 
 
+def test_with_a_base_seed_all_seeds_start_from_one_task_0(tmp_path):
+    text = 'base_seed = 5\n' + TABLE
+    found, each = plan(tmp_path, text), plan(tmp_path)
+    assert {job.base.folder.name for job in found.cells} == {'seed_5'}
+    assert {job.base.seed for job in found.cells} == {5}
+    assert len(found.bases) * len({job.seed for job in each.bases}) == len(each.bases)
+    assert [(job.seed, job.folder) for job in found.cells] == [(job.seed, job.folder) for job in each.cells]
+    alone = plan(tmp_path, text.replace("base = 'SSUL'", "base = 'other'", 1)).bases
+    assert {job.seed for job in alone} == {5} and any('base_other' in str(job.folder) for job in alone)
+
+
 def test_a_base_of_one_cell_and_no_base_are_trained_by_the_cell_itself(tmp_path):
     text = TABLE.replace("base = 'SSUL'", "base = 'other'", 1)
     assert not plan(tmp_path, text).bases and {job.base for job in plan(tmp_path, text).cells} == {None}
@@ -102,7 +113,8 @@ def test_rows_of_one_base_train_the_same_task_0():
     """What their configs say of task 0 is the same, but for what only later tasks read."""
     from ssul_mmseg.engine.task_config import task_config
     from ssul_mmseg.options import read_config
-    later = {'type', 'tau', 'weight_transfer', 'freeze', 'weight', 'pod_weight', 'logits_weight'}
+    later = {'type', 'tau', 'weight_transfer', 'freeze', 'weight', 'pod_weight', 'logits_weight', 'penalty_weight',
+             'draws'}
     seen = {}
     for path in TABLES:
         table = read_table(path)

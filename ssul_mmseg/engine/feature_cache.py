@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..machine import free_disk, free_memory, processes_here
+from ..work_dir.files import write_atomically
 
 LOCATIONS = ('ram', 'disk')
 DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16, 'float32': torch.float32}
@@ -37,7 +38,8 @@ class Entry:
     info: Any = None
 
 
-def check_cache(views: int = 1, dtype: str = 'float16', location: str = 'ram', limit: float | None = None) -> None:
+def check_cache(views: int = 1, dtype: str = 'float16', location: str = 'ram', limit: float | None = None,
+                test_folder: str | None = None) -> None:
     """Check the values of a config's ``feature_cache``.
 
     Args:
@@ -45,6 +47,8 @@ def check_cache(views: int = 1, dtype: str = 'float16', location: str = 'ram', l
         dtype: of the kept features: 'float16', 'bfloat16' or 'float32'.
         location: 'ram' or 'disk'.
         limit: gigabytes (10^9 bytes) of this process; None: its share of half of what is free.
+        test_folder: where features of test images are kept for other runs, see
+            :class:`~ssul_mmseg.engine.shared_features.TestFeatures`; None: nowhere.
 
     Raises:
         InputError: a value is none of these.
@@ -58,6 +62,8 @@ def check_cache(views: int = 1, dtype: str = 'float16', location: str = 'ram', l
     if limit is not None and (type(limit) not in (int, float) or not 0 <= limit < float('inf')):
         raise InputError(f'feature_cache.limit is {limit!r}; it is a number of gigabytes, or None for half of what is '
                          'free')
+    if test_folder is not None and (not isinstance(test_folder, str) or not test_folder):
+        raise InputError(f'feature_cache.test_folder is {test_folder!r}; it is a folder, or None')
 
 
 class FeatureCache:
@@ -146,6 +152,24 @@ class FeatureCache:
             os.posix_fallocate(file.fileno(), 0, size)
             return torch.from_file(file.name, shared=True, size=size, dtype=torch.uint8)
 
+    def save(self, path: Path) -> None:
+        """Write all entries into a file, whole or not at all.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        keys, entries = [*self._entries], [*self._entries.values()]
+        content = {'keys': keys, 'features': [entry.features for entry in entries],
+                   'labels': [entry.labels for entry in entries], 'infos': [entry.info for entry in entries]}
+        write_atomically(path, lambda file: torch.save(content, file))
+
+    def load(self, path: Path) -> None:
+        """Take over the entries of a file that :meth:`save` wrote; they are mapped, so they take none of the limit."""
+        content = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+        parts = (content[name] for name in ('keys', 'features', 'labels', 'infos'))
+        for key, features, labels, info in zip(*parts, strict=True):
+            self._entries[key] = Entry(features, labels, info)
+
     def close(self) -> None:
         """Forget everything and give its room back."""
         self._entries.clear()
@@ -163,36 +187,3 @@ def stack(entries: Sequence[Entry], device: torch.device) -> tuple[tuple[Tensor,
     parts = zip(*(entry.features for entry in entries), strict=True)
     features = tuple(torch.stack(part).to(device, non_blocking=True).float() for part in parts)
     return features, torch.stack([entry.labels for entry in entries]).to(device, non_blocking=True)
-
-
-class TestFeatures:
-    """The test images' features, kept from task to task as long as the trunk is the same."""
-
-    def __init__(self) -> None:
-        self._trunk = ''
-        self._cache: FeatureCache | None = None
-
-    def of(self, trunk: str, **options: Any) -> FeatureCache:
-        """The cache for a trunk; another trunk's features are dropped.
-
-        Args:
-            trunk: checksum of the trunk and of what it is applied to.
-            options: the arguments of :class:`FeatureCache`.
-        """
-        if trunk != self._trunk or self._cache is None:
-            self.close()
-            self._trunk, self._cache = trunk, FeatureCache(**options)
-            # The other half is left to training, which uses its features more often.
-            self._cache.limit //= 2
-        return self._cache
-
-    @property
-    def used(self) -> int:
-        """Bytes that the features take."""
-        return 0 if self._cache is None else self._cache.used
-
-    def close(self) -> None:
-        """Drop everything."""
-        if self._cache is not None:
-            self._cache.close()
-        self._trunk, self._cache = '', None

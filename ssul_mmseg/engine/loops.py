@@ -3,7 +3,6 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import chain
 
 import torch
-from mmengine.config import Config
 from mmengine.runner import EpochBasedTrainLoop, TestLoop
 from mmengine.runner.amp import autocast
 from mmengine.structures import PixelData
@@ -13,13 +12,12 @@ from torch import Tensor, nn
 
 from ..models.one_pass import load
 from ..models.segmentors import IncrementalSegmentor, of_one_size
-from ..work_dir.files import digest
-from ..work_dir.weights import tensor_digest
 from .feature_cache import Entry, FeatureCache, check_cache, stack
 from .groups import due_groups, group_size
 from .processes import unwrap
 from .run_plan import VIEWS
 from .runner import TaskRunner
+from .shared_features import fixed_name
 
 
 @LOOPS.register_module()
@@ -160,45 +158,35 @@ class TaskTrainLoop(EpochBasedTrainLoop):
         self._iter += 1
 
 
-def test_data_name(cfg: Config) -> str:
-    """Describe the test data by their config; the same in every task, as they always show all classes."""
-    return str({**cfg.test_dataloader, 'dataset': {**cfg.test_dataloader.dataset, 'task': None}})
-
-
-def trunk_digest(model: IncrementalSegmentor, data: str) -> str:
-    """Checksum of everything below the classifiers, and of what it is applied to."""
-    parts = [f'{key} {tensor_digest(value)}' for key, value in model.trunk_state().items()]
-    return digest('\n'.join([data, *parts]).encode())
-
-
 @LOOPS.register_module()
 class TaskTestLoop(TestLoop):
-    """Evaluates on cached features of the test images, where no later task changes the trunk; else as usual.
+    """Evaluates on what is kept of the test images, where no later task changes trunk or backbone; else as usual.
 
     Args:
         runner: the runner.
         dataloader: the test data.
         evaluator: the metric.
         fp16: whether to compute in mixed precision.
-        feature_cache: the arguments of :class:`~ssul_mmseg.engine.feature_cache.FeatureCache`; None: keep nothing.
+        feature_cache: ``test_folder`` and the arguments of :class:`~ssul_mmseg.engine.feature_cache.FeatureCache`;
+            None: keep nothing.
     """
 
     def __init__(self, runner: TaskRunner, dataloader: dict, evaluator: dict, fp16: bool = False,
                  feature_cache: dict | None = None) -> None:
         super().__init__(runner, dataloader, evaluator, fp16)
-        self.options = None if feature_cache is None else dict(feature_cache, folder=runner.work_dir)
+        self.options = None if feature_cache is None else dict(feature_cache)
 
     @torch.no_grad()
     def run(self) -> dict:
         """Evaluate; returns the metrics."""
         runner = self.runner
         model = unwrap(runner.model)
-        if self.options is None or not model.trunk_fixed or not model.predicts_from_features:
+        if self.options is None or not model.fixed_prefix or not model.predicts_from_features:
             return super().run()
         runner.call_hook('before_test')
         runner.call_hook('before_test_epoch')
         model.eval()
-        cache = runner.scenario_run.test_features.of(trunk_digest(model, test_data_name(runner.cfg)), **self.options)
+        cache = self._cache(model)
         batches = list(self.dataloader.batch_sampler)
         cached = [_has_all(cache, batch) for batch in batches]
         missing = [batch for batch, known in zip(batches, cached, strict=True) if not known]
@@ -208,10 +196,18 @@ class TaskTestLoop(TestLoop):
             outputs = self._predict_from_cache(cache, keys) if known else self._predict_fresh(cache, keys, next(data))
             self.evaluator.process(data_samples=outputs, data_batch=None)
             runner.call_hook('after_test_iter', batch_idx=idx, data_batch=None, outputs=outputs)
+        runner.scenario_run.test_features.keep_for_other_runs()
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
         runner.call_hook('after_test_epoch', metrics=metrics)
         runner.call_hook('after_test')
         return metrics
+
+    def _cache(self, model: IncrementalSegmentor) -> FeatureCache:
+        """What is kept of the test images."""
+        options = dict(self.options or {})
+        return self.runner.scenario_run.test_features.of(
+            fixed_name(model, self.runner.cfg), self.dataloader.dataset.digest,
+            test_folder=options.pop('test_folder', None), **options, folder=self.runner.work_dir)
 
     def _predict_fresh(self, cache: FeatureCache, keys: Sequence[int], data_batch: dict) -> list[SegDataSample]:
         """Predict images and cache them; one by one, as those from the cache are, so that rounding is the same."""
@@ -220,17 +216,18 @@ class TaskTestLoop(TestLoop):
         for part in of_one_size(data_batch):
             with autocast(enabled=self.fp16):
                 data = model.data_preprocessor(part, False)
-                features = cache.round_off(model.trunk(data['inputs'])).contiguous()
+                fixed = [cache.round_off(maps).contiguous() for maps in model.fixed_part(data['inputs'])]
             size = tuple(data['inputs'].shape[2:])
-            for kept, sample in zip(features, data['data_samples'], strict=True):
-                cache.put(keys[len(outputs)], [kept], sample.gt_sem_seg.data[0], (size, sample.metainfo))
-                outputs += model.predict_by_feat(kept.unsqueeze(0), size, [sample])
+            for place, sample in enumerate(data['data_samples']):
+                entry = Entry(tuple(maps[place] for maps in fixed), sample.gt_sem_seg.data[0], (size, sample.metainfo))
+                cache.put(keys[len(outputs)], entry.features, entry.labels, entry.info)
+                outputs.append(predict_entry(model, entry, self.fp16))
         return outputs
 
     def _predict_from_cache(self, cache: FeatureCache, keys: Sequence[int]) -> list[SegDataSample]:
         """Predict cached images; they may differ in size."""
         model = unwrap(self.runner.model)
-        return [predict_entry(model, cache[key]) for key in keys]
+        return [predict_entry(model, cache[key], self.fp16) for key in keys]
 
 
 def _has_all(cache: FeatureCache, keys: Iterable[Hashable]) -> bool:
@@ -239,10 +236,18 @@ def _has_all(cache: FeatureCache, keys: Iterable[Hashable]) -> bool:
 
 
 @torch.no_grad()
-def predict_entry(model: IncrementalSegmentor, entry: Entry) -> SegDataSample:
-    """Predict an image from its entry, whose ``info`` is the size of the network's input and mmseg's metainfo."""
+def predict_entry(model: IncrementalSegmentor, entry: Entry, fp16: bool = False) -> SegDataSample:
+    """Predict an image from its entry, whose ``info`` is the size of the network's input and mmseg's metainfo.
+
+    Args:
+        model: the network.
+        entry: with what ``model.fixed_part`` made of the image.
+        fp16: whether to compute what follows in mixed precision, up to the features.
+    """
     device, (size, metainfo) = next(model.parameters()).device, entry.info
     sample = SegDataSample(metainfo=metainfo, gt_sem_seg=PixelData(data=entry.labels.unsqueeze(0).to(device)))
-    features, = entry.features
-    sample, = model.predict_by_feat(features.to(device).float().unsqueeze(0), size, [sample])
+    fixed = [maps.to(device).float().unsqueeze(0) for maps in entry.features]
+    with autocast(enabled=fp16):
+        features = model.features_of(fixed)
+    sample, = model.predict_by_feat(features.float(), size, [sample])
     return sample

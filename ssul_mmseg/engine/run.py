@@ -11,8 +11,8 @@ from ..errors import InputError
 from ..scenario import Scenario
 from ..work_dir.layout import MEMORY, WEIGHTS, task_dir
 from .config_faults import config_faults
-from .feature_cache import TestFeatures
 from .run_plan import Plan
+from .shared_features import TestFeatures
 from .task_config import memory_of
 
 

@@ -184,9 +184,10 @@ def _set_batch_size(cfg: Config, scenario: Scenario, memory: ExemplarMemory | No
 
 
 def _set_loops(cfg: Config, scenario: Scenario, task: int) -> None:
-    """Set the loops; both may keep features, the test loop only if later tasks test the same images again."""
+    """Set the loops; both may keep features, the test loop only if later tasks or other runs test the same images."""
     cache = dict(cfg.get('feature_cache') or {})
     check_cache(**cache)
+    shared = {'test_folder': folder} if (folder := cache.pop('test_folder', None)) else {}
     kept = {key: value for key, value in cache.items() if key != 'views'}
     solver = _solver(cfg, task)
     if solver or (task > 0 and getattr(MODELS.get(cfg.model.type), 'solves', False)):
@@ -197,8 +198,9 @@ def _set_loops(cfg: Config, scenario: Scenario, task: int) -> None:
     else:
         cfg.train_cfg.update(type='TaskTrainLoop', feature_cache=cache or None)
         cfg.train_cfg.pop('by_epoch', None)
-    again = cfg.get('feature_cache') is not None and len(scenario.tasks) > 1
-    cfg.test_cfg = dict(cfg.get('test_cfg') or {}, type='TaskTestLoop', feature_cache=kept if again else None)
+    again = cfg.get('feature_cache') is not None and (len(scenario.tasks) > 1 or shared)
+    cfg.test_cfg = dict(cfg.get('test_cfg') or {}, type='TaskTestLoop',
+                        feature_cache={**kept, **shared} if again else None)
 
 
 def _solver(cfg: Config, task: int) -> dict | None:

@@ -27,7 +27,8 @@ class EWC(IncrementalSegmentor):
     the next task every tensor of F is brought to [0, 1] by its own least and largest value. Parameters of new classes
     have no penalty.
 
-    Published: lambda 500 (the code of MiB; that of PLOP has 100), and MiB's schedule.
+    Published: lambda 500 (the code of MiB; that of PLOP has 100), and MiB's schedule. The penalty's curvature is up to
+    :math:`2 \lambda`, so SGD with momentum m diverges at a learning rate above :math:`(1 + m) / \lambda`.
 
     Paper and published code: the paper averages over the data of a task; the code's average forgets so fast that F is
     that of the last two or three batches. A tensor of a single value has least = largest, so F = 0. The published

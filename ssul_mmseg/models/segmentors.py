@@ -260,6 +260,27 @@ class IncrementalSegmentor(EncoderDecoder):
         """Whether everything below the classifiers is frozen."""
         return self.frozen_prefix == 'trunk'
 
+    @property
+    def fixed_prefix(self) -> str | None:
+        """How far up no task after this one changes the network: 'trunk', 'backbone' or None."""
+        if self.trunk_fixed:
+            return 'trunk'
+        return 'backbone' if self.freeze_backbone else None
+
+    def fixed_state(self) -> dict[str, Tensor]:
+        """The part of the state dict that no later task changes, see :attr:`fixed_prefix`."""
+        if self.fixed_prefix == 'trunk':
+            return self.trunk_state()
+        return {f'backbone.{key}': value for key, value in self.backbone.state_dict().items()}
+
+    def fixed_part(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """What no later task changes of images (B, 3, H, W): features, or the backbone's maps."""
+        return (self.trunk(inputs), ) if self.fixed_prefix == 'trunk' else self.backbone_maps(inputs)
+
+    def features_of(self, fixed: Sequence[Tensor]) -> Tensor:
+        """Features (B, feature_channels, h, w) of what :meth:`fixed_part` returned."""
+        return fixed[0] if self.fixed_prefix == 'trunk' else self.head_features(self.after_backbone(fixed))
+
     def trunk_state(self) -> dict[str, Tensor]:
         """The part of the state dict that lies below the decode head's classifiers."""
         return {key: value for key, value in self.state_dict().items()

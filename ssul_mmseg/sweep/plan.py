@@ -87,6 +87,7 @@ class Place:
         setting: None: the config's own.
         order: name of its class order; None: the config's own.
         seed: its seed.
+        base_seed: seed of its task 0.
     """
 
     row: Row
@@ -94,6 +95,7 @@ class Place:
     setting: str | None
     order: str | None
     seed: int
+    base_seed: int
 
     @property
     def base_classes(self) -> str:
@@ -103,14 +105,14 @@ class Place:
     @property
     def sharing(self) -> tuple | None:
         """What cells that share task 0 have in common; None: it shares its own with no other."""
-        return (self.row.base, self.base_classes, self.setting, self.order, self.seed) if self.row.base else None
+        return (self.row.base, self.base_classes, self.setting, self.order, self.base_seed) if self.row.base else None
 
 
 def make_plan(table: Table, work_dir: str | None = None, options: Mapping[str, Any] | None = None) -> Plan:
     """Make the runs of a table: each row in each scenario, setting, class order and with each seed.
 
     Rows with the same ``base`` share task 0 wherever the number of base classes, setting, class order and seed are the
-    same; the first of these rows trains it.
+    same; the first of these rows trains it. With the table's ``base_seed`` all seeds share it.
 
     Args:
         table: the table.
@@ -120,7 +122,7 @@ def make_plan(table: Table, work_dir: str | None = None, options: Mapping[str, A
     Raises:
         InputError: two of the runs are the same.
     """
-    places = [Place(row, *place) for row in table.rows
+    places = [Place(row, *place, place[-1] if table.base_seed is None else table.base_seed) for row in table.rows
               for place in product(row.scenarios, table.settings, table.orders, row.seeds)]
     common = {**table.options, **(options or {})}
     root = Path(work_dir or table.work_dir)
@@ -130,10 +132,11 @@ def make_plan(table: Table, work_dir: str | None = None, options: Mapping[str, A
     for place in places:
         row, group = place.row, place.sharing
         job = Job(row.name, row.config, root, _options(place, common, table.orders), place.seed)
-        if group and groups[group] > 1:
-            bases.setdefault(group, replace(job, folder=_folder(root, f'base {row.base}', place, place.base_classes),
-                                            title=f'task 0 of {_title(row.base, place, place.base_classes)}',
-                                            trains_base=True))
+        if group and (groups[group] > 1 or table.base_seed is not None):
+            first = replace(place, seed=place.base_seed)
+            bases.setdefault(group, replace(job, folder=_folder(root, f'base {row.base}', first, place.base_classes),
+                                            title=f'task 0 of {_title(row.base, first, place.base_classes)}',
+                                            seed=first.seed, trains_base=True))
         cells.append(replace(job, folder=_folder(root, row.name, place, place.scenario),
                              title=_title(row.name, place, place.scenario), base=bases.get(group or ())))
     papers = {row.name: row.paper for row in table.rows if row.paper}

@@ -12,10 +12,10 @@ from ..errors import InputError
 from ..scenario import SETTINGS
 
 # The keys of a table and of its rows -> the type of their values.
-TABLE_KEYS = {'work_dir': str, 'scenarios': list, 'settings': list, 'orders': dict, 'seeds': list, 'options': dict,
-              'rows': list}
+TABLE_KEYS = {'work_dir': str, 'scenarios': list, 'settings': list, 'orders': dict, 'seeds': list, 'base_seed': int,
+              'options': dict, 'rows': list}
 ROW_KEYS = {'name': str, 'config': str, 'base': str, 'scenarios': list, 'seeds': list, 'options': dict, 'paper': list}
-KINDS: dict[type, str] = {str: 'text', list: 'a list', dict: 'a table of keys and values'}
+KINDS: dict[type, str] = {str: 'text', int: 'a whole number', list: 'a list', dict: 'a table of keys and values'}
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Table:
         settings: such as 'disjoint'; None: the config's own.
         orders: class orders by name; None: the config's own.
         options: config values to change in all runs.
+        base_seed: seed of every task 0 that rows share, whatever their seeds; None: each seed has its own task 0.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class Table:
     settings: Sequence[str | None]
     orders: Mapping[str | None, Sequence[int] | None]
     options: Mapping[str, Any]
+    base_seed: int | None = None
 
 
 def read_table(path: str | Path) -> Table:
@@ -84,7 +86,7 @@ def read_table(path: str | Path) -> Table:
     if not orders or not all(order is None or isinstance(order, list) for order in orders.values()):
         raise InputError(f'{path}: orders are {orders}; give a name to each list of class ids, such as a = [2, 1, 3]')
     return Table(path, Path(content.get('work_dir', Path('work_dirs', path.stem))), rows, settings, orders,
-                 _options(content, path, 'the table'))
+                 _options(content, path, 'the table'), content.get('base_seed'))
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
