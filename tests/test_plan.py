@@ -114,7 +114,7 @@ def test_rows_of_one_base_train_the_same_task_0():
     from ssul_mmseg.engine.task_config import task_config
     from ssul_mmseg.options import read_config
     later = {'type', 'tau', 'weight_transfer', 'freeze', 'weight', 'pod_weight', 'logits_weight', 'penalty_weight',
-             'draws', 'power', 'gamma'}
+             'draws', 'power', 'gamma', 'views'}
     seen = {}
     for path in TABLES:
         table = read_table(path)
