@@ -41,9 +41,13 @@ class FeatureMap:
         Doubles, as in float32 a product's rounding depends on which cells share a chunk, and the promise that tasks
         one by one equal all at once would hold to 1e-7, not to 1e-9.
         """
-        features = features.double()
-        opinion = (features @ self.base[:, :-1].T + self.base[:, -1]).softmax(1)
-        return torch.cat([(features - self.mean) * self.gain, opinion, torch.ones_like(features[:, :1])], dim=1)
+        width = len(self.mean)
+        # In place: copies of the features would be most of the memory that a solution takes.
+        mapped = features.new_ones(len(features), self.size, dtype=torch.double)
+        standardised = mapped[:, :width].copy_(features)
+        mapped[:, width:-1] = (standardised @ self.base[:, :-1].T + self.base[:, -1]).softmax(1)
+        standardised.sub_(self.mean).mul_(self.gain)
+        return mapped
 
     def from_raw(self) -> Tensor:
         r"""The matrix A, float64 (size, size), with :math:`\phi = A \, (x, \mathrm{softmax}(F (x, 1)), 1)`."""

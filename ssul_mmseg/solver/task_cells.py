@@ -9,7 +9,7 @@ from torch import Tensor
 from ..models.batch import TaskLoader
 from ..models.one_pass import own_groups, pass_over
 from ..models.segmentors import IncrementalSegmentor
-from .cells import Cells, cells_of, soft_targets
+from .cells import AT_ONCE, Cells, cells_of, soft_targets
 
 Key = tuple[int, int]
 
@@ -81,21 +81,24 @@ class TaskCells:
         known = [self._has(keys) for keys in self.groups]
         fresh = self._fresh([keys for keys, there in zip(self.groups, known, strict=True) if not there])
         for keys, there in zip(self.groups, known, strict=True):
-            features, shares, weights = self._read(keys) if there else next(fresh)
-            yield cells_of(features, shares, weights * self.weight)
+            for features, shares, weights in self._read(keys) if there else _in_pieces(*next(fresh)):
+                yield cells_of(features, shares, weights * self.weight)
 
     def _has(self, keys: Sequence[Key]) -> bool:
         """Whether the cache has a group."""
         return self.cache is not None and all(key in self.cache for key in keys)
 
-    def _read(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor, Tensor]:
-        """Features, shares and weights of a group in the cache."""
+    def _read(self, keys: Sequence[Key]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Features, shares and weights of a group in the cache, piece by piece."""
         device = next(self.images.model.parameters()).device
         assert self.cache is not None  # _has says so
         entries = [self.cache[key] for key in keys]
-        features = torch.stack([entry.features[0] for entry in entries]).to(device)
-        shown = torch.stack([entry.labels for entry in entries]).to(device)
-        return features, shown[:, :-1], shown[:, -1]
+        count = images_at_once(entries[0].features[0])
+        for start in range(0, len(entries), count):
+            piece = entries[start:start + count]
+            features = torch.stack([entry.features[0] for entry in piece]).to(device)
+            shown = torch.stack([entry.labels for entry in piece]).to(device)
+            yield features, shown[:, :-1], shown[:, -1]
 
     def _fresh(self, groups: Sequence[list[Key]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Features, shares and weights of groups that pass the trunk; the cache keeps what it has room for."""
@@ -114,3 +117,13 @@ class TaskCells:
             if images.report is not None:
                 images.report(done, len(groups))
             yield features, shares, weights
+
+
+def images_at_once(features: Tensor) -> int:
+    """How many images with such feature maps (..., h, w) are made cells at once: it bounds the memory of a solution."""
+    return max(1, AT_ONCE // (features.shape[-2] * features.shape[-1]))
+
+
+def _in_pieces(*maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Maps of a group, cut as those that are read from the cache: sums over cells are the same to the last bit."""
+    return zip(*(part.split(images_at_once(maps[0])) for part in maps), strict=True)
