@@ -9,6 +9,7 @@ from mmseg.registry import MODELS
 from tiny import ROOT, tiny_config
 
 from ssul_mmseg.engine.run import Run
+from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.scenario import IGNORE
 from ssul_mmseg.work_dir.weights import load_state, read_weights, save_weights
@@ -54,6 +55,20 @@ def config(tree, work_dir, **options):
     memory = options.pop('memory', 0)
     path = 'configs/ssul/voc_15-1_m.py' if memory else 'configs/ssul/voc_15-1.py'
     return tiny_config(tree, work_dir, path, **{**OPTIONS, **options, **({'memory.size': memory} if memory else {})})
+
+
+def learned_base(tree, folders, **options):
+    """Work dir of a learned base task with exemplars, to start runs from."""
+    work_dir = folders.mktemp('base')
+    run_scenario(config(tree, work_dir, memory=10, **options), range(1))
+    return work_dir
+
+
+def solved_run(tree, base, work_dir, tasks=(1, 2), **options):
+    """Run tasks from the base task on; returns the config."""
+    cfg = config(tree, work_dir, **options)
+    run_scenario(cfg, tasks, start_from=base)
+    return cfg
 
 
 def change_weights(base, work_dir, change):

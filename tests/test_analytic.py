@@ -13,9 +13,11 @@ from solved import (
     config,
     killed,
     learned,
+    learned_base,
     run_tool,
     samples,
     shares,
+    solved_run,
     tool,
     trunk,
 )
@@ -40,15 +42,11 @@ def tree(tmp_path_factory):
 @pytest.fixture(scope='module')
 def base(tree, tmp_path_factory):
     """A learned base task with exemplars."""
-    work_dir = tmp_path_factory.mktemp('base')
-    run_scenario(config(tree, work_dir, memory=10, **ANALYTIC), range(1))
-    return work_dir
+    return learned_base(tree, tmp_path_factory, **ANALYTIC)
 
 
 def solved(tree, base, work_dir, tasks=(1, 2), **options):
-    cfg = config(tree, work_dir, **{**ANALYTIC, **options})
-    run_scenario(cfg, tasks, start_from=base)
-    return cfg
+    return solved_run(tree, base, work_dir, tasks, **{**ANALYTIC, **options})
 
 
 def opinion(base, x):

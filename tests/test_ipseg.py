@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from solved import assert_two_processes_equal_one, change_weights, config, learned, samples, trunk
+from solved import (
+    assert_two_processes_equal_one,
+    change_weights,
+    config,
+    learned,
+    learned_base,
+    samples,
+    solved_run,
+    trunk,
+)
 from tiny import tiny_model, voc_tree
 
 from ssul_mmseg.engine.learned_network import learned_network
@@ -33,17 +42,13 @@ def tree(tmp_path_factory):
 @pytest.fixture(scope='module')
 def base(tree, tmp_path_factory):
     """A learned base task with exemplars."""
-    work_dir = tmp_path_factory.mktemp('base')
-    run_scenario(config(tree, work_dir, memory=10, **IPSEG), range(1))
-    return work_dir
+    return learned_base(tree, tmp_path_factory, **IPSEG)
 
 
 @pytest.fixture(scope='module')
 def solved(tree, base, tmp_path_factory):
     """The config of a run whose later tasks are solved."""
-    cfg = config(tree, tmp_path_factory.mktemp('solved'), **IPSEG, **NEWTON)
-    run_scenario(cfg, (1, 2), start_from=base)
-    return cfg
+    return solved_run(tree, base, tmp_path_factory.mktemp('solved'), **IPSEG, **NEWTON)
 
 
 def test_scores_are_products_by_hand():

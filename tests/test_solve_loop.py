@@ -12,9 +12,11 @@ from solved import (
     config,
     killed,
     learned,
+    learned_base,
     run_tool,
     samples,
     shares,
+    solved_run,
     tool,
     trunk,
 )
@@ -39,16 +41,12 @@ def tree(tmp_path_factory):
 @pytest.fixture(scope='module')
 def base(tree, tmp_path_factory):
     """A learned base task with exemplars and moments, to start all runs from."""
-    work_dir = tmp_path_factory.mktemp('base')
-    run_scenario(config(tree, work_dir, memory=10, **NEWTON, **{'model.draws': 300}), range(1))
-    return work_dir
+    return learned_base(tree, tmp_path_factory, **NEWTON, **{'model.draws': 300})
 
 
 def solved(tree, base, work_dir, tasks=(1, 2), **options):
     """Run tasks from the base task on; returns the config."""
-    cfg = config(tree, work_dir, **{**NEWTON, **options})
-    run_scenario(cfg, tasks, start_from=base)
-    return cfg
+    return solved_run(tree, base, work_dir, tasks, **{**NEWTON, **options})
 
 
 def filters(state, names):

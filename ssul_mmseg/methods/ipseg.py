@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import is_main_process
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
@@ -16,7 +15,7 @@ from ..models.segmentors import Batch, OldTask
 from ..scenario import BACKGROUND
 from ..solver.cells import Cells, Joined, add_over_processes
 from ..solver.newton import solve
-from ..solver.replay import class_moments, draw_cells
+from ..solver.replay import class_moments, stand_ins
 from .ssul import SSUL
 
 WEIGHS = ('odds', 'scores')
@@ -153,13 +152,12 @@ class IPSeg(SSUL):
 
     def _earlier_images(self, loader: TaskLoader) -> list[Cells]:
         """Draws that stand for the images of earlier tasks, of which none shows a class of this one."""
-        if self._image_moments is None or not is_main_process():
-            return []  # all processes would draw the same, which counts once
-        seed = loader.batch_sampler.seed * 1009 + self.task
-        device = next(self.parameters()).device
+        if self._image_moments is None:
+            return []
+        moments = {BACKGROUND: self._image_moments.to(next(self.parameters()).device)}
         # The classes of this task are numbered from 1 on: what is drawn as background is none of them.
         classes = range(1, 1 + len(self.decode_head.channels_of([self.decode_head.new_name])))
-        return [draw_cells({BACKGROUND: self._image_moments.to(device)}, classes, self.image_draws, seed)]
+        return stand_ins(moments, classes, self.image_draws, loader.batch_sampler.seed, self.task)
 
     def _learn_posterior(self, blocks: Iterable[Cells], moments: Tensor) -> None:
         """Solve the regressions of the task's classes on features standardised by the moments of all tasks."""

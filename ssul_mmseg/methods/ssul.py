@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmseg.registry import MODELS
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from ..scenario import BACKGROUND, UNKNOWN
 from ..solver.cells import Cells, Columns, pixels
 from ..solver.newton import Newton
 from ..solver.newton import solve as solve_newton
-from ..solver.replay import class_moments, draw_cells, weighed_alike
+from ..solver.replay import class_moments, stand_ins, weighed_alike
 from ..solver.task_cells import TaskImages
 
 NEVER = -20.0
@@ -154,10 +153,8 @@ class SSUL(IncrementalSegmentor):
         if images.loader.dataset.num_exemplars:
             others.append(images.cells(names, solver.views, exemplars=True, kept=True))
         if self.draws and self._moments is not None:
-            seed = images.loader.batch_sampler.seed * 1009 + self.task
-            drawn = draw_cells(dict(enumerate(self._moments)), channels, self.draws, seed)
-            # All processes draw the same, which counts once.
-            others.append([drawn] if is_main_process() else [])
+            moments, seed = dict(enumerate(self._moments)), images.loader.batch_sampler.seed
+            others.append(stand_ins(moments, channels, self.draws, seed, self.task))
         blocks = weighed_alike(own, *others)
         weight = torch.cat([head.filters(name).weight.flatten(1) for name in names])
         bias = torch.cat([head.biases(name) for name in names])

@@ -2,6 +2,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
+from mmengine.dist import is_main_process
 from torch import Tensor
 
 from ..errors import InputError
@@ -69,6 +70,21 @@ def draw_cells(moments: Mapping[int, Tensor], learning: Sequence[int], total: in
         weights.append((moment[-1, -1] / count).float().expand(count))
     device = features[0].device
     return Cells(torch.cat(features), torch.cat(targets).to(device), torch.cat(weights))
+
+
+def stand_ins(moments: Mapping[int, Tensor], learning: Sequence[int], total: int, seed: int, task: int) -> list[Cells]:
+    """This process's part of the draws that stand for earlier tasks, see :func:`draw_cells`.
+
+    All processes would draw the same, which counts once: the main process has all of them.
+
+    Args:
+        moments: as in :func:`draw_cells`.
+        learning: likewise.
+        total: likewise.
+        seed: of the run.
+        task: the task that is learned, which makes the draws its own.
+    """
+    return [draw_cells(moments, learning, total, seed * 1009 + task)] if is_main_process() else []
 
 
 def weighed_alike(current: Iterable[Cells], *others: Iterable[Cells]) -> Joined:
