@@ -1,8 +1,10 @@
 """A run that starts from what another has learned."""
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import tiny_config, voc_tree
 
 from ssul_mmseg.datasets import class_index
@@ -120,3 +122,32 @@ def test_a_run_of_two_learned_tasks_goes_on_with_the_third(tree, other, tmp_path
     ours, theirs = (json.loads((place / 'results.json').read_text())['tasks'] for place in (tmp_path / 'run', other))
     free = {'seconds': 0, 'peak_memory': 0}
     assert [{**entry, **free} for entry in ours] == [{**entry, **free} for entry in theirs]
+
+
+@pytest.mark.parametrize('method', [
+    {'model.type': 'Analytic'}, {'model.draws': 300, 'incremental.solver.type': 'Newton'}, {'model.type': 'IPSeg'},
+], ids=['Analytic', 'draws', 'IPSeg'])
+def test_what_a_method_keeps_of_task_0_is_made_of_another_methods(tree, without_memory, tmp_path, method):
+    """Weights and states end in the same bits as after a task 0 of its own, also in a run that goes on."""
+    options = {**{key: value for key, value in OPTIONS.items() if key != 'memory.size'}, **method}
+    own, work_dir = tmp_path / 'own', tmp_path / 'run'
+    run_scenario(tiny_config(tree, own, **options), range(2))
+    run_scenario(tiny_config(tree, work_dir, **options), (1, ), start_from=without_memory)
+    (work_dir / 'task_1/weights.pth').unlink()
+    run_scenario(tiny_config(tree, work_dir, **options), (1, ), start_from=without_memory, resume=True)
+    for task in range(2):
+        ours, expected = (load_state(place / f'task_{task}/weights.pth') for place in (work_dir, own))
+        for part in ('state_dict', 'method_state'):
+            assert ours[part].keys() == expected[part].keys()
+            assert all(torch.equal(ours[part][key], value) for key, value in expected[part].items())
+
+
+def test_without_the_images_of_task_0_a_sentence_says_what_is_missing(tree, without_memory, tmp_path):
+    cfg = tiny_config(tree, tmp_path, **{'scenario.name': '18-1', 'model.type': 'Analytic'})
+    cfg.train_dataloader.dataset.dataset.ann_file = str(tmp_path / 'list.txt')
+    names = (tree / 'ImageSets/Segmentation/train_aug.txt').read_text().split()
+    shown = {name: set(np.unique(Image.open(tree / f'SegmentationClassAug/{name}.png'))) for name in names}
+    new = [name for name, labels in shown.items() if not labels & set(range(1, 19))]
+    (tmp_path / 'list.txt').write_text('\n'.join(new))
+    with pytest.raises(InputError, match=r'keeps nothing of task 0 that Analytic needs .* can be made of its images'):
+        run_scenario(cfg, (1, ), start_from=without_memory)

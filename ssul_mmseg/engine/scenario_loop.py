@@ -29,7 +29,7 @@ from .resume import check_classes, check_same_run, record_run, set_stale_aside, 
 from .run import Run
 from .run_plan import plan_run
 from .runner import TaskRunner, task_runner, train
-from .start_from import copy_learned_task
+from .start_from import copy_learned_task, finish_learned_base
 from .task_config import task_config
 from .visualizer import add_metrics, finish_visualizer
 
@@ -59,6 +59,8 @@ def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool =
             tasks = on_main_process(lambda: copy_learned_task(run, Path(start_from), tasks, resume))
         tasks = run.tasks if tasks is None else tasks
         on_main_process(lambda: _prepare(run, tasks, resume, evaluate))
+        if start_from is not None and tasks[0] == 1:
+            finish_learned_base(run, Path(start_from))
         try:
             for task in tasks:
                 on_main_process(partial(set_stale_aside, run.work_dir, task))

@@ -17,7 +17,7 @@ from .feature_cache import FeatureCache
 OF_RUN = ('task', 'index_cache', 'quiet', 'scenario')
 """Keys of the test data set that change no image."""
 OF_TASK = ('init_cfg', 'pretrained', 'classes_per_task', 'loss_decode', 'dropout_ratio')
-"""Keys of backbone and decode head that change no feature of a test image, or are of one task alone."""
+"""Keys of a network's parts that change no feature of a test image, or are of one task alone."""
 
 
 def fixed_name(model: IncrementalSegmentor, cfg: Config) -> str:
@@ -28,8 +28,7 @@ def fixed_name(model: IncrementalSegmentor, cfg: Config) -> str:
         cfg: the task's config.
     """
     loading = {**cfg.test_dataloader, 'dataset': _without(cfg.test_dataloader.dataset, OF_RUN)}
-    used = ['data_preprocessor', 'backbone', *(['neck', 'decode_head'] if model.fixed_prefix == 'trunk' else [])]
-    layers = {name: _without(cfg.model.get(name), OF_TASK) for name in used}
+    layers = {key: _without(cfg.model.get(key), OF_TASK) for key in model.fixed_keys}
     settings = [loading, cfg.scenario.get('order'), layers, cfg.model.get('channels_last'), cfg.test_cfg.get('fp16')]
     weights = [f'{key} {tensor_digest(value)}' for key, value in model.fixed_state().items()]
     return digest('\n'.join([*map(str, settings), *weights]).encode())

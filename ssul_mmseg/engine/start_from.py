@@ -4,16 +4,22 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
+from mmseg.registry import MODELS
 
 from ..datasets.memory import ExemplarMemory
 from ..datasets.source import INDEX_FILES
 from ..errors import InputError
 from ..work_dir.files import write_atomically
 from ..work_dir.layout import MEMORY, RESULT, WEIGHTS, task_dir
-from ..work_dir.weights import read_weights
+from ..work_dir.weights import fill, read_weights, save_weights
+from .config_faults import config_faults
 from .memory_hook import update_memory
+from .processes import unwrap
 from .run import Run
+from .runner import task_runner
 from .task_config import task_config
 
 
@@ -62,7 +68,9 @@ def _copy_task(run: Run, source: Path, task: int, resume: bool) -> None:
     if not weights.is_file():
         return
     if run.has(task, WEIGHTS):
-        same = read_weights(run.folder(task) / WEIGHTS, task).digest == read_weights(weights, task).digest
+        own, theirs = (read_weights(path, task).state_dict for path in (run.folder(task) / WEIGHTS, weights))
+        # This run's method may have added some, see finish_learned_base.
+        same = all(key in own and torch.equal(own[key], value) for key, value in theirs.items())
         if same and resume:
             return
         hint = ', or add --resume to go on with that run' if same else ''
@@ -94,3 +102,41 @@ def _choose_memory(run: Run, memory: ExemplarMemory, source: Path, first: int) -
         print_log(f'the exemplars of task {task} are chosen anew: {source} has no memory of {memory.size} images '
                   f'({memory.selection})', logger='current', level=logging.WARNING)
         update_memory(run, run.train_data(task_config(run.config, task), task))
+
+
+def finish_learned_base(run: Run, source: Path) -> None:
+    """Let the method make of task 0's images what the run that learned task 0 did not keep of them.
+
+    Weights that the method adds and state are what they would be after a task 0 of its own: it ends with the same call.
+
+    Args:
+        run: the run, into which task 0 was copied.
+        source: work dir of the run that learned it.
+
+    Raises:
+        InputError: the images of task 0 are not here, or the weights do not fit the network.
+    """
+    config, path = task_config(run.config, 0), run.folder(0) / WEIGHTS
+    with config_faults(config):
+        gathered: tuple[str, ...] = MODELS.build(config.model).gathered
+    learned = read_weights(path, 0)
+    names = [*learned.method_state, *learned.state_dict]
+    missing = [part for part in gathered if not any(name.startswith(part) for name in names)]
+    if not missing:
+        return
+    kind = config.model.type
+    try:
+        runner = task_runner(run, config, 0, tests=False)
+    except InputError as error:
+        raise InputError(f'{source} keeps nothing of task 0 that {kind} needs ({", ".join(missing)}), which can be '
+                         f'made of its images alone, but: {error.sentence}') from error
+    print_log(f'{source} keeps nothing of task 0 that {kind} needs ({", ".join(missing)}): it is made of the images '
+              'of task 0 now', logger='current', level=logging.WARNING)
+    model = unwrap(runner.model)
+    added = {key: value for key, value in model.state_dict().items() if key.startswith(gathered)}
+    fill(model, {**added, **learned.state_dict}, path, run.config.filename)
+    state = model.train().finish_task(runner.train_dataloader)
+    if is_main_process():
+        save_weights(path, model.state_dict(), learned.classes, learned.palette, 0, learned.origin,
+                     {**learned.method_state, **state})
+    barrier()

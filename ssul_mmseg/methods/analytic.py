@@ -80,8 +80,7 @@ class Analytic(IncrementalSegmentor):
 
     def start_task(self, old: OldTask) -> None:
         """Take over the old weights and sums; after task 0 its trained filters become the base's opinion."""
-        missing = {'foreground', 'background', 'moments', 'counts', 'mean', 'deviation'} - set(old.state)
-        if missing:
+        if not set(self.gathered) <= set(old.state):
             raise InputError(f'the weights of task {self.task - 1} hold no sums of a regression; train task '
                              f'{self.task - 1} with this config')
         self._state = dict(old.state)
@@ -155,3 +154,8 @@ class Analytic(IncrementalSegmentor):
             classes = loader.dataset.metainfo['classes'][:1 + head.num_seen]
             self._state.update(learn({}, task, classes, self.power))
         return {key: value.cpu() for key, value in self._state.items()}
+
+    @property
+    def gathered(self) -> tuple[str, ...]:
+        """The sums of the regression, and what standardises features."""
+        return 'foreground', 'background', 'moments', 'counts', 'mean', 'deviation'

@@ -144,6 +144,11 @@ class IPSeg(SSUL):
         self._learn_posterior(Joined((own, 1.), (exemplars, 1.), (self._earlier_images(loader), 1.)), moments)
         return {**state, 'image_moments': moments}
 
+    @property
+    def gathered(self) -> tuple[str, ...]:
+        """The images' moments and the posteriors, beside what SSUL gathers."""
+        return (*super().gathered, 'image_moments', PREFIX)
+
     def _images(self, loader: TaskLoader, positions: Iterable[int]) -> Iterator[Cells]:
         """This process's images as cells: pooled features, which of the task's classes are there, a weight of 1."""
         new = self.decode_head.channels_of([self.decode_head.new_name])

@@ -182,6 +182,11 @@ class SSUL(IncrementalSegmentor):
         return dict(steps=found.iterations.max().item(), loss=found.loss.sum().item(),
                     gradient_norm=found.gradient_norm.max().item())
 
+    @property
+    def gathered(self) -> tuple[str, ...]:
+        """With ``draws``, the moments."""
+        return ('moments', ) if self.draws else ()
+
     def _add_moments(self, moments: Tensor) -> None:
         """Add those of the columns [background, the task's classes, (unknown)]: background grows, classes follow."""
         own = moments[:1 + self.decode_head.num_seen - self.decode_head.num_old]

@@ -190,6 +190,14 @@ class IncrementalSegmentor(EncoderDecoder):
         """What the next task's :meth:`start_task` needs beside the weights; saved with them."""
         return self.task_state()
 
+    @property
+    def gathered(self) -> tuple[str, ...]:
+        """What :meth:`finish_task` makes of task 0's images alone: keys of its state, prefixes of weights.
+
+        So a run can start from a task 0 that another method has learned and that lacks them.
+        """
+        return ()
+
     # What the contract is made of.
 
     @property
@@ -266,6 +274,12 @@ class IncrementalSegmentor(EncoderDecoder):
         if self.trunk_fixed:
             return 'trunk'
         return 'backbone' if self.freeze_backbone else None
+
+    @property
+    def fixed_keys(self) -> tuple[str, ...]:
+        """Keys of the model's config of which :meth:`fixed_part` depends."""
+        below = 'data_preprocessor', 'backbone'
+        return (*below, 'neck', 'decode_head') if self.fixed_prefix == 'trunk' else below
 
     def fixed_state(self) -> dict[str, Tensor]:
         """The part of the state dict that no later task changes, see :attr:`fixed_prefix`."""
