@@ -71,6 +71,12 @@ def solved_run(tree, base, work_dir, tasks=(1, 2), **options):
     return cfg
 
 
+def with_task_0(source, work_dir):
+    """A work dir that holds the task 0 of another run, copied by hand instead of by --start-from."""
+    shutil.copytree(source / 'task_0', work_dir / 'task_0')
+    return work_dir
+
+
 def change_weights(base, work_dir, change):
     """A copy of the base task with changed weights."""
     shutil.copytree(base / 'task_0', work_dir / 'task_0')

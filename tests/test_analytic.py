@@ -20,6 +20,7 @@ from solved import (
     solved_run,
     tool,
     trunk,
+    with_task_0,
 )
 from tiny import voc_tree
 
@@ -209,7 +210,7 @@ def test_two_processes_gather_the_base_task_s_sums(tree, base, tmp_path):
 def test_a_base_task_without_sums_is_refused(tree, tmp_path):
     run_scenario(config(tree, tmp_path / 'ssul'), range(1))
     with pytest.raises(InputError, match='no sums of a regression'):
-        solved(tree, tmp_path / 'ssul', tmp_path / 'a')
+        run_scenario(config(tree, with_task_0(tmp_path / 'ssul', tmp_path / 'ours'), **ANALYTIC), (1, ))
 
 
 def test_ssul_goes_on_from_the_base_task(tree, base, tmp_path):

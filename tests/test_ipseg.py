@@ -250,7 +250,7 @@ def test_two_processes_equal_one(tree, base, tmp_path):
 def test_a_base_task_of_ssul_is_refused(tree, tmp_path):
     run_scenario(config(tree, tmp_path / 'ssul'), range(1))
     with pytest.raises(InputError, match='no means of images; train task 0 with this config'):
-        run_scenario(config(tree, tmp_path / 'ours', **IPSEG), (1, ), start_from=tmp_path / 'ssul')
+        run_scenario(config(tree, with_task_0(tmp_path / 'ssul', tmp_path / 'ours'), **IPSEG), (1, ))
 
 
 def test_features_that_are_not_finite_are_one_sentence(tree, base, tmp_path):

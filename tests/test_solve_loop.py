@@ -19,6 +19,7 @@ from solved import (
     solved_run,
     tool,
     trunk,
+    with_task_0,
 )
 from tiny import voc_tree
 
@@ -271,7 +272,7 @@ def test_the_type_sgd_is_the_paper_s_procedure(tree, base, tmp_path):
 def test_draws_need_the_base_task_s_moments(tree, base, tmp_path):
     run_scenario(config(tree, tmp_path / 'a', **NEWTON), range(1))
     with pytest.raises(InputError, match='learned without'):
-        solved(tree, tmp_path / 'a', tmp_path / 'b', **{'model.draws': 300})
+        run_scenario(config(tree, with_task_0(tmp_path / 'a', tmp_path / 'b'), **NEWTON, **{'model.draws': 300}), (1, ))
 
 
 def test_the_pass_is_shown(tree, base, tmp_path, capsys):
