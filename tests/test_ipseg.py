@@ -14,6 +14,7 @@ from solved import (
     samples,
     solved_run,
     trunk,
+    with_task_0,
 )
 from tiny import tiny_model, voc_tree
 
