@@ -174,7 +174,7 @@ class TaskTestLoop(TestLoop):
     def __init__(self, runner: TaskRunner, dataloader: dict, evaluator: dict, fp16: bool = False,
                  feature_cache: dict | None = None) -> None:
         super().__init__(runner, dataloader, evaluator, fp16)
-        self.options = None if feature_cache is None else dict(feature_cache)
+        self.options = None if feature_cache is None else dict(feature_cache, folder=runner.work_dir)
 
     @torch.no_grad()
     def run(self) -> dict:
@@ -186,7 +186,8 @@ class TaskTestLoop(TestLoop):
         runner.call_hook('before_test')
         runner.call_hook('before_test_epoch')
         model.eval()
-        cache = self._cache(model)
+        cache = runner.scenario_run.test_features.of(
+            fixed_name(model, runner.cfg), self.dataloader.dataset.digest, **self.options)
         batches = list(self.dataloader.batch_sampler)
         cached = [_has_all(cache, batch) for batch in batches]
         missing = [batch for batch, known in zip(batches, cached, strict=True) if not known]
@@ -201,13 +202,6 @@ class TaskTestLoop(TestLoop):
         runner.call_hook('after_test_epoch', metrics=metrics)
         runner.call_hook('after_test')
         return metrics
-
-    def _cache(self, model: IncrementalSegmentor) -> FeatureCache:
-        """What is kept of the test images."""
-        options = dict(self.options or {})
-        return self.runner.scenario_run.test_features.of(
-            fixed_name(model, self.runner.cfg), self.dataloader.dataset.digest,
-            test_folder=options.pop('test_folder', None), **options, folder=self.runner.work_dir)
 
     def _predict_fresh(self, cache: FeatureCache, keys: Sequence[int], data_batch: dict) -> list[SegDataSample]:
         """Predict images and cache them; one by one, as those from the cache are, so that rounding is the same."""
