@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -93,13 +94,15 @@ def browser():
             [BROWSER, '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run',
              '--disable-extensions', '--disable-background-networking', f'--user-data-dir={profile}',
              '--remote-debugging-pipe'],
-            preexec_fn=connect, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            preexec_fn=connect, start_new_session=True, close_fds=False, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL)
         os.close(theirs_in)
         os.close(theirs_out)
         try:
             yield Browser(process, send, receive)
         finally:
-            process.kill()
+            # The group: a helper that outlived the browser would write to the profile while that is removed.
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             os.close(send)
             os.close(receive)
