@@ -1,14 +1,12 @@
-"""What all methods share: a segmentor that starts from the old task, freezes parts of itself, and predicts labels."""
+"""What all methods share: a segmentor that starts from the old task, learns a new one, and predicts labels."""
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any, cast
 
 import torch
 from mmengine.structures import PixelData
-from mmseg.models.segmentors import EncoderDecoder
 from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InputError
 from .batch import Batch, TaskLoader, of_one_size
@@ -16,6 +14,7 @@ from .heads import IncrementalHead
 from .memory_format import choose_memory_format
 from .old_model import OldModel
 from .old_task import OldTask, check_weights
+from .partly_frozen import PartlyFrozenSegmentor
 from .predicting import add_unknown, check_test_cfg, labels_at_image_size, logits_at_image_size
 from .upsampling import upsample
 
@@ -24,13 +23,12 @@ __all__ = ['Batch', 'IncrementalSegmentor', 'OldTask', 'of_one_size']
 MERGE_UNKNOWN = ('labels', 'scores')
 
 
-class IncrementalSegmentor(EncoderDecoder):
+class IncrementalSegmentor(PartlyFrozenSegmentor):
     """An encoder-decoder that learns the classes of one task; a method is a subclass.
 
     A method overrides some of these, which the engine calls in this order (docs/add_a_method.md):
     :meth:`frozen_modules`, :meth:`start_task`, :meth:`before_training`, :meth:`ask_old_model`, :meth:`targets`,
     :meth:`losses`, :meth:`before_step`, :meth:`task_state`, :meth:`finish_task`, and :attr:`trunk_fixed` beside them.
-    The *trunk* is everything below the classifiers: backbone, neck, and the head's own layers.
 
     Args:
         backbone: any mmseg backbone.
@@ -51,7 +49,6 @@ class IncrementalSegmentor(EncoderDecoder):
             has classifiers that the method cannot learn, or an auxiliary head has other channels than the decode head.
     """
 
-    decode_head: IncrementalHead
     classifier_kinds: tuple[str, ...] = ('linear', 'conv')
     """Classifiers of the decode head that the method can learn."""
     solves = False
@@ -97,16 +94,7 @@ class IncrementalSegmentor(EncoderDecoder):
             if not head.is_init:
                 head.init_weights()
 
-    # The contract of a method, in the order of a task.
-
-    def frozen_modules(self) -> list[nn.Module]:
-        """Modules that do not learn in this task: by default the backbone where ``freeze_backbone`` says so."""
-        return [self.backbone] if self.freeze_backbone else []
-
-    @property
-    def trunk_fixed(self) -> bool:
-        """Whether no task after this one changes what is below the classifiers."""
-        return False
+    # The contract of a method, in the order of a task, after what it freezes.
 
     def start_task(self, old: OldTask) -> None:
         """Take over the old task's weights; the new classes' classifiers, which they lack, are drawn anew.
@@ -118,7 +106,7 @@ class IncrementalSegmentor(EncoderDecoder):
             InputError: a weight is missing, unknown or of another shape.
         """
         own = self.state_dict()
-        new = tuple(f'{name}.classifiers.{head.new_name}.' for name, head in self._named_heads())
+        new = tuple(f'{name}.classifiers.{head.new_name}.' for name, head in self.named_heads())
         check_weights(old.weights, own, {key for key in own if not key.startswith(new)}, self.task - 1)
         self.load_state_dict({**own, **old.weights})
         for head in self.heads:
@@ -200,19 +188,6 @@ class IncrementalSegmentor(EncoderDecoder):
 
     # What the contract is made of.
 
-    @property
-    def heads(self) -> list[IncrementalHead]:
-        """The decode head and the auxiliary heads."""
-        return [head for _, head in self._named_heads()]
-
-    def _named_heads(self) -> list[tuple[str, IncrementalHead]]:
-        """The heads with their names in the state dict."""
-        auxiliary = self.auxiliary_head if self.with_auxiliary_head else []
-        if not isinstance(auxiliary, nn.ModuleList | list):
-            return [('decode_head', self.decode_head), ('auxiliary_head', auxiliary)]
-        return [('decode_head', self.decode_head),
-                *((f'auxiliary_head.{place}', head) for place, head in enumerate(auxiliary))]
-
     def learning_classifiers(self) -> Sequence[str]:
         """Names of the classifiers whose channels the loss covers."""
         return self.decode_head.names
@@ -237,109 +212,12 @@ class IncrementalSegmentor(EncoderDecoder):
             losses.update(add_prefix(found, f'aux_{place}'))
         return losses
 
-    def trunk_modules(self) -> list[nn.Module]:
-        """Everything below the classifiers: backbone, neck and the heads' own layers."""
-        necks = [self.neck] if self.with_neck else []
-        return [self.backbone, *necks, *self.decode_head.trunk_modules()]
-
-    def freeze(self) -> None:
-        """Stop the frozen modules from learning; the runner calls it before it wraps the model."""
-        for module in self.frozen_modules():
-            module.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> 'IncrementalSegmentor':
-        """Set training mode; frozen modules stay in evaluation mode, so that BatchNorm statistics stay put."""
-        super().train(mode)
-        for module in self.frozen_modules():
-            module.eval()
-        return self
-
-    @property
-    def frozen_prefix(self) -> str | None:
-        """How far up the network is frozen: 'trunk', 'backbone' or None."""
-        parts = chain.from_iterable(module.modules() for module in self.frozen_modules())
-        frozen = {id(part) for part in parts}
-        if all(id(module) in frozen for module in self.trunk_modules()):
-            return 'trunk'
-        return 'backbone' if id(self.backbone) in frozen else None
-
-    @property
-    def trunk_frozen(self) -> bool:
-        """Whether everything below the classifiers is frozen."""
-        return self.frozen_prefix == 'trunk'
-
-    @property
-    def fixed_prefix(self) -> str | None:
-        """How far up no task after this one changes the network: 'trunk', 'backbone' or None."""
-        if self.trunk_fixed:
-            return 'trunk'
-        return 'backbone' if self.freeze_backbone else None
-
-    @property
-    def fixed_keys(self) -> tuple[str, ...]:
-        """Keys of the model's config of which :meth:`fixed_part` depends."""
-        below = 'data_preprocessor', 'backbone'
-        return (*below, 'neck', 'decode_head') if self.fixed_prefix == 'trunk' else below
-
-    def fixed_state(self) -> dict[str, Tensor]:
-        """The part of the state dict that no later task changes, see :attr:`fixed_prefix`."""
-        if self.fixed_prefix == 'trunk':
-            return self.trunk_state()
-        return {f'backbone.{key}': value for key, value in self.backbone.state_dict().items()}
-
-    def fixed_part(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """What no later task changes of images (B, 3, H, W): features, or the backbone's maps."""
-        return (self.trunk(inputs), ) if self.fixed_prefix == 'trunk' else self.backbone_maps(inputs)
-
-    def features_of(self, fixed: Sequence[Tensor]) -> Tensor:
-        """Features (B, feature_channels, h, w) of what :meth:`fixed_part` returned."""
-        return fixed[0] if self.fixed_prefix == 'trunk' else self.head_features(self.after_backbone(fixed))
-
-    def trunk_state(self) -> dict[str, Tensor]:
-        """The part of the state dict that lies below the decode head's classifiers."""
-        return {key: value for key, value in self.state_dict().items()
-                if not key.startswith(('decode_head.classifiers.', 'auxiliary_head.'))}
-
     def begin_batch(self, seed: int, places: Sequence[int], size: int) -> None:
         """Announce the next batch to what is random, see :class:`~ssul_mmseg.models.dropout.BatchDropout2d`."""
         for head in self.heads:
             head.begin_batch(seed, places, size)
 
-    # Images become maps, features, losses.
-
-    def backbone_maps(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Maps of the backbone for images (B, 3, H, W)."""
-        with self._gradients(self.frozen_prefix is None):
-            maps = self.backbone(inputs.contiguous(memory_format=self.memory_format))
-        # Some backbones return one map as it is.
-        return (maps, ) if isinstance(maps, Tensor) else tuple(maps)
-
-    def after_backbone(self, prefix: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Maps that the head sees: those of the backbone, through the neck if there is one."""
-        with self._gradients(not self.trunk_frozen):
-            return tuple(self.neck(tuple(prefix))) if self.with_neck else tuple(prefix)
-
-    def maps(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Maps that the head sees for images (B, 3, H, W)."""
-        return self.after_backbone(self.backbone_maps(inputs))
-
-    def head_features(self, maps: Sequence[Tensor]) -> Tensor:
-        """Features (B, feature_channels, h, w) of the maps that the head sees."""
-        with self._gradients(not self.trunk_frozen):
-            return self.decode_head.features(maps)
-
-    def trunk(self, inputs: Tensor) -> Tensor:
-        """Everything below the classifiers: images (B, 3, H, W) to features (B, feature_channels, h, w)."""
-        return self.head_features(self.maps(inputs))
-
-    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Maps that the head sees, as mmseg calls them."""
-        return self.maps(inputs)
-
-    @staticmethod
-    def _gradients(wanted: bool) -> torch.set_grad_enabled:
-        """A context with gradients where they are wanted and not switched off already."""
-        return torch.set_grad_enabled(wanted and torch.is_grad_enabled())
+    # Images become features and losses.
 
     def batch_of(self, inputs: Tensor, labels: Tensor) -> Batch:
         """A batch of images (B, 3, H, W) and their labels (B, H, W), with maps and features."""
