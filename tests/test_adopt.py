@@ -82,18 +82,51 @@ def test_background_is_made_where_there_was_none(cfg, tmp_path):
     assert (found[:, 0] == found[:, -1]).all() and found[:, 0].std() == 0
 
 
+def photographs(folder):
+    """Files of the images of a ``voc_tree``, and their pixels (B, 3, H, W)."""
+    files = sorted(map(str, (folder / 'JPEGImages').glob('*.jpg')))
+    return files, torch.from_numpy(np.stack([np.array(Image.open(file)) for file in files])).permute(0, 3, 1, 2).float()
+
+
+def error(plain, work_dir, pixels):
+    """Cross-entropy of an adopted network's scores with the plain one's softmax."""
+    with torch.no_grad():
+        shares = plain((pixels - 120) / 60).softmax(1)
+    return F.binary_cross_entropy_with_logits(logits(work_dir, pixels)[:, :-1], shares).item()
+
+
 def test_images_bring_the_scores_nearer_to_the_softmaxs(cfg, tmp_path):
     plain, file = checkpoint(tmp_path / 'plain', VOC[:20])
-    images = sorted(map(str, (tmp_path / 'voc/JPEGImages').glob('*.jpg')))
-    pixels = torch.from_numpy(np.stack([np.array(Image.open(image)) for image in images])).permute(0, 3, 1, 2).float()
+    images, pixels = photographs(tmp_path / 'voc')
     errors = {}
     for name, given in (('alone', []), ('images', images)):
         cfg.work_dir = str(tmp_path / name)
         said = adopt(cfg, file, given)
-        with torch.no_grad():
-            shares = plain((pixels - 120) / 60).softmax(1)
-        errors[name] = F.binary_cross_entropy_with_logits(logits(cfg.work_dir, pixels)[:, :-1], shares).item()
+        errors[name] = error(plain, cfg.work_dir, pixels)
     assert errors['images'] < errors['alone'] and '40 images' in said[-1]
+
+
+def test_the_backbones_map_is_normalised_beside_the_features_and_harms_no_score(cfg, tmp_path):
+    plain, file = checkpoint(tmp_path / 'plain', VOC[:20])
+    images, pixels = photographs(tmp_path / 'voc')
+    cfg.work_dir = str(tmp_path / 'features')
+    adopt(cfg, file, images)
+    without = error(plain, cfg.work_dir, pixels)
+    cfg.model.decode_head.skip, cfg.work_dir = True, str(tmp_path / 'none')
+    with pytest.raises(InputError, match=r'skip normalises .* give some with --images'):
+        adopt(cfg, file)
+    assert not (tmp_path / 'none').exists()
+    cfg.work_dir = str(tmp_path / 'beside')
+    adopt(cfg, file, images)
+    assert error(plain, cfg.work_dir, pixels) < without + 1e-3
+    model = load_network(cfg.work_dir, 0).model
+    with torch.no_grad():
+        beside = model.trunk((pixels - 120) / 60)[:, model.decode_head.channels:]
+    norm = model.decode_head.skip_norm
+    torch.testing.assert_close(beside.mean((0, 2, 3)), torch.zeros_like(norm.running_mean), atol=1e-3, rtol=0)
+    variance = beside.var((0, 2, 3))
+    torch.testing.assert_close(variance, norm.running_var / (norm.running_var + norm.eps), atol=1e-3, rtol=1e-2)
+    assert (variance > .1).sum() > 8
 
 
 def test_a_class_is_added_to_an_adopted_network(cfg, tmp_path):

@@ -6,7 +6,16 @@ from mmseg.registry import MODELS
 from test_heads_of_mmseg import HEADS, network
 
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.models.adopted import build_plain, check_adoptable, difference, load_trunk, set_filters, split_filters
+from ssul_mmseg.models.adopted import (
+    build_plain,
+    check_adoptable,
+    difference,
+    load_trunk,
+    normalise_skip,
+    set_filters,
+    split_filters,
+    widen_filters,
+)
 
 PREPROCESSOR = dict(type='SegDataPreProcessor', mean=[120.] * 3, std=[60.] * 3, bgr_to_rgb=True)
 
@@ -42,6 +51,29 @@ def test_the_trunk_and_the_filters_are_those_of_the_plain_network(name):
     model, plain = model.float(), plain.float()
     rebuilt = build_plain(plain_config(name), plain.state_dict())
     assert difference(model, rebuilt, weight, bias) is None
+
+
+def test_filters_see_the_features_as_before_beside_the_normalised_map_of_the_backbone():
+    plain, model = both(skip=True)
+    trunk, weight, bias = split_filters(plain.state_dict(), 'a.pth')
+    load_trunk(model, trunk, 'a.pth', 'b.py')
+    wide = widen_filters(model, weight)
+    assert wide.shape[1] == model.decode_head.feature_channels and not wide[:, weight.shape[1]:].any()
+    assert difference(model, plain, wide, bias) is None
+    images = torch.randn(3, 3, 64, 64)
+    with torch.no_grad():
+        features = [image.flatten(1).T for image in model.trunk(images)]
+        expected = [image.flatten(1).T for image in plain.extract_feat(images)[-1]]
+        torch.testing.assert_close(torch.cat(features)[:, model.decode_head.channels:], torch.cat(expected),
+                                   atol=1e-4, rtol=1e-4)
+        later = normalise_skip(model, features)
+        expected = [image.flatten(1).T for image in model.trunk(images)]
+        torch.testing.assert_close(torch.cat(later), torch.cat(expected), atol=1e-4, rtol=1e-4)
+    beside = torch.cat(later)[:, model.decode_head.channels:]
+    torch.testing.assert_close(beside.mean(0), torch.zeros(beside.shape[1]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.cat(later)[:, :model.decode_head.channels],
+                               torch.cat(features)[:, :model.decode_head.channels])
+    assert difference(model, plain, wide, bias) is None
 
 
 @pytest.mark.parametrize(('change', 'message'), [

@@ -14,7 +14,16 @@ from torch import Tensor
 from ..datasets.classes import BACKGROUND_NAME, check_number, class_colours, class_names, metainfo_of
 from ..datasets.transforms import LoadImage, whole_image_pipeline
 from ..errors import InputError
-from ..models.adopted import build_plain, check_adoptable, difference, load_trunk, set_filters, split_filters
+from ..models.adopted import (
+    build_plain,
+    check_adoptable,
+    difference,
+    load_trunk,
+    normalise_skip,
+    set_filters,
+    split_filters,
+    widen_filters,
+)
 from ..models.segmentors import IncrementalSegmentor
 from ..solver.cells import Cells
 from ..solver.from_softmax import Calibration, calibrate, one_against_rest, softmax_cells, undecided_bias
@@ -44,7 +53,8 @@ def adopt(cfg: Config, file: str | Path, images: Sequence[str] = (), trusted: bo
         Sentences that say what was done.
 
     Raises:
-        InputError: the network or its classes do not fit the config, or task 0 is there already; nothing is written.
+        InputError: the network or its classes do not fit the config, task 0 is there already, or ``skip`` is set and
+            there are no images; nothing is written.
     """
     run = Run(cfg)
     path = run.folder(0) / WEIGHTS
@@ -55,11 +65,15 @@ def adopt(cfg: Config, file: str | Path, images: Sequence[str] = (), trusted: bo
         config = bare_network_config(cfg, 0)
         model: IncrementalSegmentor = MODELS.build(config.model)
     check_adoptable(model)
+    if model.decode_head.skip and not images:
+        raise InputError("model.decode_head.skip normalises the backbone's map as it is on images, and there are none: "
+                         'give some with --images FOLDER, or set model.decode_head.skip=False')
     checkpoint = read_plain_checkpoint(file, trusted)
     trunk, weight, bias = split_filters(checkpoint.state, checkpoint.file)
     order = _order_of(checkpoint, len(bias), names)
     load_trunk(model, trunk, checkpoint.file, cfg.filename)
     model.eval()
+    weight = widen_filters(model, weight)
     compared = _compare(model, checkpoint, weight, bias, cfg.filename)
     has_background = order[0] is not None
     order = [place for place in order if place is not None]
@@ -159,7 +173,10 @@ def _calibrated(model: IncrementalSegmentor, config: Config, images: Sequence[st
                 start: tuple[Tensor, Tensor], names: Sequence[str]) -> tuple[Calibration, str]:
     """Filters that are calibrated on images, and a sentence about them."""
     begin = time.monotonic()
-    blocks = [softmax_cells(features, weight, bias) for features in _features_of(model, config, images)]
+    features = list(_features_of(model, config, images))
+    if model.decode_head.skip:
+        features = normalise_skip(model, features)
+    blocks = [softmax_cells(cells, weight, bias) for cells in features]
     found = calibrate(blocks, *start, names)
     agree = sum(_agreement(cells, found) for cells in blocks) / sum(len(cells.features) for cells in blocks)
     kept = f'; too few of {", ".join(found.kept)}, kept from the weights alone' if found.kept else ''

@@ -1,6 +1,6 @@
 """Take over what a plain mmseg network has learned: its trunk and its filters."""
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +8,7 @@ from mmengine.config import ConfigDict
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import InputError
 from .segmentors import IncrementalSegmentor
@@ -15,6 +16,7 @@ from .segmentors import IncrementalSegmentor
 FILTERS = 'decode_head.conv_seg'
 BOTTLENECK = 'decode_head.bottleneck.conv.weight'
 HEADS = 'ASPPHead, DepthwiseSeparableASPPHead, FCNHead, PSPHead, SegformerHead or UPerHead'
+SKIP_NORM = 'decode_head.skip_norm.'
 LARGEST_DIFFERENCE = 1e-3
 """Of logits, in units of the largest logit where that is above 1."""
 
@@ -58,7 +60,7 @@ def split_filters(state: Mapping[str, Tensor], file: str) -> tuple[dict[str, Ten
 
 
 def load_trunk(model: IncrementalSegmentor, trunk: Mapping[str, Tensor], file: str, config: str | None) -> None:
-    """Load a plain network's weights below the classifier.
+    """Load a plain network's weights below the classifier; it has no map of the backbone beside the head's features.
 
     Args:
         model: the network that takes them over.
@@ -69,7 +71,7 @@ def load_trunk(model: IncrementalSegmentor, trunk: Mapping[str, Tensor], file: s
     Raises:
         InputError: a weight is missing, unknown or of another shape.
     """
-    own = model.trunk_state()
+    own = {key: value for key, value in model.trunk_state().items() if not key.startswith(SKIP_NORM)}
     # Counters and tables of indices are not learned: some files lack them.
     faults = [f'{key} is missing there' for key, value in own.items() if value.is_floating_point() and key not in trunk]
     faults += [f'{key} of it is missing here' for key, value in trunk.items()
@@ -84,6 +86,33 @@ def load_trunk(model: IncrementalSegmentor, trunk: Mapping[str, Tensor], file: s
         raise InputError(f'{file} does not fit the network of {config}: {faults[0]}; describe the same backbone, neck '
                          'and head in the config')
     model.load_state_dict({**model.state_dict(), **{key: value for key, value in trunk.items() if key in own}})
+
+
+def widen_filters(model: IncrementalSegmentor, weight: Tensor) -> Tensor:
+    """A plain network's filters (K, d) as (K, feature_channels), 0 for the backbone's map beside the features."""
+    return F.pad(weight, (0, model.decode_head.feature_channels - weight.shape[1]))
+
+
+@torch.no_grad()
+def normalise_skip(model: IncrementalSegmentor, features: Sequence[Tensor]) -> list[Tensor]:
+    """Normalise the backbone's map beside the head's features by its mean and variance in some cells.
+
+    Args:
+        model: a network with ``skip`` that has normalised nothing yet: mean 0, variance 1.
+        features: its features, float32 (N, feature_channels) each.
+
+    Returns:
+        What its features are from now on.
+    """
+    norm, beside = cast(_BatchNorm, model.decode_head.skip_norm), slice(model.decode_head.channels, None)
+    variance, mean = torch.var_mean(torch.cat([cells[:, beside] for cells in features]), dim=0)
+    cast(Tensor, norm.running_mean).copy_(mean)
+    cast(Tensor, norm.running_var).copy_(variance)
+    normalised = []
+    for cells in features:
+        maps = (cells[:, beside] - mean) / (variance + norm.eps).sqrt()
+        normalised.append(torch.cat([cells[:, :beside.start], maps], dim=1))
+    return normalised
 
 
 @torch.no_grad()
