@@ -29,6 +29,9 @@ def load_model(work_dir: str | Path, task: int | None = None, config: str | Path
         task: which task; default: the last learned.
         config: the config that was trained; default: the one that the run has recorded in its work dir.
 
+    Returns:
+        The network in evaluation mode, on the GPU where there is one.
+
     Raises:
         InputError: the work dir holds no such task or no config, or its weights are damaged or do not fit.
     """
@@ -72,8 +75,9 @@ def run(config: str | Path | Config, work_dir: str | Path | None = None, tasks: 
         trust_pickled_weights: unpickle pretrained weights that hold more than tensors, which may run code in them.
 
     Returns:
-        The results, as in ``results.json`` of the work dir: ``final``, the mIoU over base, new and all classes after
-        the last task, and an entry for each of ``tasks``.
+        The results, as in ``results.json`` of the work dir: ``final``, mIoU in percent over base, new and all classes
+        after the scenario's last task (None before it), and ``tasks``, an entry for each task of the work dir that was
+        evaluated: mIoU and IoU in percent, forgetting in points, ``seconds``, ``peak_memory`` in bytes.
 
     Raises:
         InputError: bad config, data or earlier files; nothing was overwritten.

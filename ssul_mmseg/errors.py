@@ -27,6 +27,11 @@ class InputError(ValueError):
         return self.sentence.partition(';')[0]
 
 
+def is_out_of_memory(fault: str) -> bool:
+    """Whether the message of an error says that memory is full."""
+    return any(sign in fault for sign in OUT_OF_MEMORY)
+
+
 @contextlib.contextmanager
 def machine_faults(folder: str | Path) -> Iterator[None]:
     """Turn faults of the machine (disk, memory, a killed worker) into errors of one sentence.
@@ -45,7 +50,7 @@ def machine_faults(folder: str | Path) -> Iterator[None]:
         if fault.startswith('DataLoader worker'):
             raise InputError(f'a process that loads images died ({fault}), most often for lack of memory; free some or '
                              'lower train_dataloader.num_workers, then run again with --resume') from error
-        if any(sign in fault for sign in OUT_OF_MEMORY):
+        if is_out_of_memory(fault):
             raise InputError(f'memory is full ({fault}); free some or lower feature_cache.limit, then run again with '
                              '--resume, or start in another --work-dir with a lower train_dataloader.batch_size'
                              ) from error

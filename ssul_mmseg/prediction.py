@@ -19,7 +19,7 @@ from .datasets.image_files import UPRIGHT, as_stored
 from .datasets.pairs import IMAGE_SUFFIXES
 from .datasets.transforms import LoadImage, whole_image_pipeline
 from .engine.learned_network import learned_network
-from .errors import OUT_OF_MEMORY, InputError
+from .errors import InputError, is_out_of_memory
 from .scenario import BACKGROUND, UNKNOWN
 
 OVERLAY_SIDE = 800
@@ -35,7 +35,7 @@ class Prediction:
         pixels: uint8 (H, W, 3) RGB, the image as it is shown.
         labels: uint8 (H, W), of the same size: 0 background, else the class's place in the order of learning.
         classes: names by label, background first.
-        palette: colours by label, RGB.
+        palette: colours by label, RGB, whole numbers from 0 to 255.
         unknown: bool (H, W), where the network finds foreground of no class that it knows; ``labels`` are background
             there.
         scores: float32 (C, H, W) in [0, 1], the network's score of each channel, background, the classes, and unknown
@@ -53,7 +53,7 @@ class Prediction:
     orientation: int = UPRIGHT
 
     def mask(self) -> Image.Image:
-        """An indexed image: its values are the labels, its colours the palette's.
+        """An indexed image (mode P): its values are the labels, its colours the palette's.
 
         Like the masks of a data set it belongs to the pixels as they are stored, before EXIF turns the image.
         """
@@ -64,11 +64,11 @@ class Prediction:
         return mask
 
     def unknown_mask(self) -> Image.Image:
-        """A grey image, white where the network finds what it does not know; it belongs to the stored pixels too."""
+        """A grey image (mode L), 255 where the network finds what it does not know; of the stored pixels too."""
         return Image.fromarray(as_stored(np.where(self.unknown, np.uint8(255), np.uint8(0)), self.orientation))
 
     def overlay(self) -> Image.Image:
-        """The image as it is shown, under its labels and their names, at most :data:`OVERLAY_SIDE` wide and high."""
+        """The image (mode RGB) as it is shown, under labels and names, at most :data:`OVERLAY_SIDE` wide and high."""
         pixels, labels = Image.fromarray(self.pixels), Image.fromarray(self.labels)
         pixels.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
         # As an array: mmseg would use a tensor of one pixel as an index.
@@ -91,6 +91,9 @@ class Prediction:
 class Predictor:
     """A learned task's network, for images of any size.
 
+    ``classes`` are its names by label, background first; ``palette`` their RGB colours, whole numbers from 0 to 255;
+    ``model`` is the segmentor.
+
     Args:
         cfg: a scenario's config with ``work_dir``.
         task: index of the task.
@@ -108,12 +111,15 @@ class Predictor:
         self.prepare = whole_image_pipeline(learned.config.test_dataloader.dataset.pipeline)
 
     @torch.no_grad()
-    def predict(self, image: str | Path | Image.Image | np.ndarray, scores: bool = False) -> Prediction:
+    def predict(self, image: str | Path | Image.Image | np.ndarray, scores: bool = True) -> Prediction:
         """Predict an image.
 
         Args:
             image: a file, turned as its EXIF tag says; or an image of Pillow, or uint8 (H, W, 3) RGB, as they are.
             scores: whether the prediction carries the scores of all channels.
+
+        Returns:
+            What the network finds, at the image's size.
 
         Raises:
             InputError: the file is missing, damaged, or too large for the memory, or the array is no such image.
@@ -130,7 +136,7 @@ class Predictor:
                 found = self.model.probabilities(sample.seg_logits.data[None])[0].cpu().numpy()
         except (MemoryError, RuntimeError) as error:
             fault = (str(error) or 'MemoryError').strip().splitlines()[0]
-            if not any(sign in fault for sign in OUT_OF_MEMORY):
+            if not is_out_of_memory(fault):
                 raise
             height, width = results['ori_shape']
             raise InputError(f'image {name} of {width} x {height} pixels is too large for the memory ({fault}); make '

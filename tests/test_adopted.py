@@ -129,6 +129,6 @@ def test_a_head_without_filters_is_refused(shape):
 @pytest.mark.parametrize(('head', 'message'), [
     (dict(classifier='conv'), 'set it to linear'), (dict(loss_decode=dict(type='SoftmaxCELoss')), 'trains a softmax')])
 def test_a_network_that_cannot_take_over_is_refused(head, message):
-    check_adoptable(both()[1])
+    check_adoptable(both()[1], has_images=False)
     with pytest.raises(InputError, match=message):
-        check_adoptable(both(**head)[1])
+        check_adoptable(both(**head)[1], has_images=True)

@@ -54,8 +54,9 @@ def test_background_takes_the_old_networks_labels_where_it_is_sure(entropy):
     assert IGNORED in target[:, 16:] and (target[:, 16:] >= 0).any()
 
 
-def test_losses_of_a_later_task():
-    model, old = second_task(pod_weight=.3, logits_weight=.2)
+@pytest.mark.parametrize('options', [{}, {'freeze_backbone': True}], ids=['all learns', 'frozen backbone'])
+def test_losses_of_a_later_task(options):
+    model, old = second_task(pod_weight=.3, logits_weight=.2, **options)
     inputs, labels = torch.randn(2, 3, 64, 64), torch.zeros(2, 64, 64, dtype=torch.uint8)
     labels[:, :8], labels[:, 8:12] = 5, IGNORE
     with torch.no_grad():
@@ -78,10 +79,12 @@ def test_losses_of_a_later_task():
     assert 0 < share.min() < 1
     torch.testing.assert_close(losses['loss_ce'], (ce.mean((1, 2)) * share).mean())
     each = [pod_distance(a, b) for a, b in zip(*layers, strict=True)]
-    assert len(each) == 6
+    assert len(each) == 6 and [bool(distance) for distance in each] == [not options] * 4 + [True] * 2
     torch.testing.assert_close(losses['loss_pod'], math.sqrt(6 / 2) / 6 * (.3 * sum(each[:5]) + .2 * each[5]))
+    if options:
+        torch.testing.assert_close(model(*model.keep(inputs, labels), mode='kept'), losses)
     sum(losses.values()).backward()
-    assert all(p.grad.any() for p in model.parameters())
+    assert all(p.grad.any() for p in model.parameters() if p.requires_grad)
 
 
 def test_vectors_alone_are_kept_of_the_old_network():
@@ -155,7 +158,6 @@ def test_other_options_are_refused():
             (dict(median='mean'), r"model\.median is 'mean'; choose one of code, exact"),
             (dict(entropy='sum'), r"model\.entropy is 'sum'; choose one of code, normalised"),
             (dict(pod_weight=-1), r'model\.pod_weight is -1; it is at least 0, as published 0\.01'),
-            (dict(logits_weight=-1), r'model\.logits_weight is -1'),
-            (dict(freeze_backbone=True), r'set model\.freeze_backbone=False')]:
+            (dict(logits_weight=-1), r'model\.logits_weight is -1')]:
         with pytest.raises(InputError, match=message):
             tiny_model([3], 'PLOP', SOFTMAX, **options)

@@ -7,7 +7,7 @@ from mmseg.registry import MODELS
 from tiny import tiny_model
 
 from ssul_mmseg.errors import InputError
-from ssul_mmseg.models.pod import fold_new_channels, local_pod, pod_distance, watch_stages
+from ssul_mmseg.models.pod import count_stages, fold_new_channels, local_pod, pod_distance, watch_stages
 
 NORM = dict(type='BN')
 
@@ -69,6 +69,7 @@ def test_stages_of_a_resnet_are_seen_before_their_last_activation_and_nothing_ch
     with watch_stages(backbone, lambda x: x.square().mean((2, 3))) as found:
         seen, = backbone(inputs)
     assert torch.equal(seen, plain) and list(found) == ['layer1', 'layer2', 'layer3', 'layer4']
+    assert count_stages(backbone, 1) == len(found)
     seen.sum().backward(retain_graph=True)
     torch.testing.assert_close(backbone.conv1.weight.grad, gradient)
     backbone.zero_grad()
@@ -102,6 +103,7 @@ def test_of_other_backbones_the_maps_are_seen():
     with watch_stages(backbone, lambda x: x.mean()) as found:
         maps = backbone(torch.randn(1, 3, 64, 64))
     torch.testing.assert_close([*found.values()], [x.mean() for x in maps])
+    assert count_stages(backbone, len(maps)) == len(found) == 4
 
 
 def test_a_backbone_that_hides_its_stages_is_refused():

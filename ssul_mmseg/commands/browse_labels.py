@@ -12,7 +12,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--task', type=int, required=True, help='which task, 0 for the first')
     parser.add_argument('--work-dir', help='of a run that has learned the task before, whose network gives the '
                         "pseudo-labels; default: where ssul train would write")
-    parser.add_argument('--images', type=int, default=8, help='how many of its first batches; default: 8')
+    parser.add_argument('--images', type=int, default=8, help='how many images of its first batches; default: 8')
     parser.add_argument('--out', required=True, help='folder for sheet.png, and two pictures of each image')
     cli.add_config_options(parser)
     parser.set_defaults(launcher='none', local_rank=0)

@@ -58,8 +58,9 @@ def find_parts(root: Path) -> dict[str, Part]:
             raise InputError(f'{root} holds no images with masks; put them into {root}/train/images and '
                              f'{root}/train/masks, with equal names, and the same for test')
         lists = {split: listing for split in SPLITS for listing in _lists(root, split)}
-        return {split: Part(*together[0], listing) for split, listing in lists.items()} if len(lists) == 2 else {
-            'all': Part(*together[0])}
+        if len(lists) < 2:
+            return {'all': Part(*together[0])}
+        return {split: Part(*together[0], listing) for split, listing in lists.items()}
     if len(found) < 2:
         missing = 'test' if 'train' in found else 'training'
         raise InputError(f'{root} holds no {missing} images beside {next(iter(found.values())).images}; move some of '

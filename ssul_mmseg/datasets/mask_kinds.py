@@ -58,7 +58,7 @@ def meaning_of(masks: Sequence[Path], names: Sequence[str] | None = None, palett
     Raises:
         InputError: a mask cannot be read, kinds are mixed, or names and values do not go together.
     """
-    modes = {mode: path for path in masks for mode in [_mode(path)]}
+    modes = {_mode(path): path for path in masks}
     coloured = [path for mode, path in modes.items() if mode in COLOUR_MODES]
     if coloured and len(coloured) < len(modes):
         other = next(path for mode, path in modes.items() if mode not in COLOUR_MODES)
@@ -99,7 +99,10 @@ def _meaning_of_values(masks: Sequence[Path], names: Sequence[str] | None, backg
         raise InputError(f'the masks, such as those beside {masks[0]}, hold the value {wrong[0]}, but the last name is '
                          f'that of the value {len(classes) - 1}, {classes[-1]!r}; name every value, a name a line')
     colours = _palette_of(masks[0])
-    kept = [colours[old] for old in ([0] if background else []) + values] if new and colours else colours[:len(classes)]
+    kept = colours[:len(classes)]
+    if new and colours:
+        old = [BACKGROUND, *values] if background else values
+        kept = [colours[value] for value in old]
     return Meaning(classes, kept, new, has_background=background and bool(held[BACKGROUND]))
 
 

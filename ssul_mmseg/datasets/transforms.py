@@ -132,7 +132,7 @@ class LabelAugmentation(BaseTransform):
 
     def __init__(self, saliency: str | None = 'map') -> None:
         if saliency is not None and saliency not in SALIENCY:
-            raise InputError(f'LabelAugmentation.saliency is {saliency!r}; choose one of {", ".join(SALIENCY)} or None')
+            raise InputError(f'saliency is {saliency!r}; choose one of {", ".join(SALIENCY)} or None')
         self.saliency = saliency
 
     def transform(self, results: dict) -> dict:

@@ -64,10 +64,7 @@ def adopt(cfg: Config, file: str | Path, images: Sequence[str] = (), trusted: bo
     with config_faults(cfg):
         config = bare_network_config(cfg, 0)
         model: IncrementalSegmentor = MODELS.build(config.model)
-    check_adoptable(model)
-    if model.decode_head.skip and not images:
-        raise InputError("model.decode_head.skip normalises the backbone's map as it is on images, and there are none: "
-                         'give some with --images FOLDER, or set model.decode_head.skip=False')
+    check_adoptable(model, bool(images))
     checkpoint = read_plain_checkpoint(file, trusted)
     trunk, weight, bias = split_filters(checkpoint.state, checkpoint.file)
     order = _order_of(checkpoint, len(bias), names)
@@ -173,9 +170,7 @@ def _calibrated(model: IncrementalSegmentor, config: Config, images: Sequence[st
                 start: tuple[Tensor, Tensor], names: Sequence[str]) -> tuple[Calibration, str]:
     """Filters that are calibrated on images, and a sentence about them."""
     begin = time.monotonic()
-    features = list(_features_of(model, config, images))
-    if model.decode_head.skip:
-        features = normalise_skip(model, features)
+    features = normalise_skip(model, list(_features_of(model, config, images)))
     blocks = [softmax_cells(cells, weight, bias) for cells in features]
     found = calibrate(blocks, *start, names)
     agree = sum(_agreement(cells, found) for cells in blocks) / sum(len(cells.features) for cells in blocks)

@@ -141,8 +141,12 @@ def _sizes(facts: Iterable[ImageFacts]) -> str:
 
 def _faults(facts: Sequence[ImageFacts], used: np.ndarray) -> list[str]:
     """What is wrong with all masks, and with the images that are used."""
-    return [fault for place, image in enumerate(facts)
-            for fault in [*image.mask_faults, *(image.image_faults if used[place] or image.mask_faults else [])]]
+    faults: list[str] = []
+    for image, is_used in zip(facts, used, strict=True):
+        faults += image.mask_faults
+        if is_used or image.mask_faults:
+            faults += image.image_faults
+    return faults
 
 
 def _task_table(scenario: Scenario, train: Split, images: Sequence[np.ndarray]) -> str:

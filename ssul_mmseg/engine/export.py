@@ -28,7 +28,6 @@ from .recorded_config import read_recorded_config
 from .run import Run
 from .stock_config import stock_config
 
-UNKNOWN_CHOICES = ('merge', 'keep')
 LARGEST_ERROR = 1e-4
 """Of logits, in units of the largest logit where that is above 1."""
 SIZES = ((1, 96, 128), (2, 97, 131))

@@ -131,7 +131,7 @@ def task_plan(cfg: Config, num_new: int, num_test: int, trunk_learns: bool, repl
         return TaskPlan(0, trunk_learns, 0, 0, test)
     if cfg.train_cfg.type == 'TaskSolveLoop':
         solver = cfg.train_cfg.get('solver')
-        views = TASK_UTILS.build(solver).views if solver else 1
+        views = TASK_UTILS.build(solver).views if solver else cfg.model.get('views', 1)
         return TaskPlan(1, trunk_learns, num_new * views, 1, test)
     size = cfg.train_dataloader.batch_size * get_world_size()
     epoch = ReplayBatchSampler.iterations_of_epoch(

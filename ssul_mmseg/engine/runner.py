@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..datasets.task_dataset import TaskDataset
-from ..errors import OUT_OF_MEMORY, InputError
+from ..errors import InputError, is_out_of_memory
 from ..models.segmentors import IncrementalSegmentor, OldTask
 from ..work_dir.layout import WEIGHTS
 from ..work_dir.weights import load_weights
@@ -176,7 +176,7 @@ def train(runner: TaskRunner) -> None:
         raise
     except Exception as error:  # layers, losses and optimizers raise almost anything
         fault = str(error)
-        machine = fault.startswith('DataLoader worker') or any(sign in fault for sign in OUT_OF_MEMORY)
+        machine = fault.startswith('DataLoader worker') or is_out_of_memory(fault)
         if runner.iter > 0 or machine or is_programming_error(error):
             raise
         layer = _starved_layer(error, runner)

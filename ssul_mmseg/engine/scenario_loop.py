@@ -42,7 +42,7 @@ def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool =
         cfg: a scenario's config with ``work_dir``.
         tasks: which tasks, ascending; default all, or all after those of ``start_from``.
         resume: go on where an earlier run of the same config stopped.
-        start_from: the work dir of another run; the last task that it has learned before ``tasks`` is copied.
+        start_from: the work dir of another run; all tasks that it has learned before ``tasks`` are copied.
         evaluate: whether tasks are evaluated; without, no test data are read, and a task has weights and no result.
 
     Returns:

@@ -1,18 +1,19 @@
 """PLOP: local pooled outputs are distilled, and background is what the old network is sure of (CVPR 2021)."""
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
 from mmseg.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError
 from ..models.batch import TaskLoader
 from ..models.distillation import DistillingSegmentor, check_head, check_weight, start_balanced
 from ..models.entropy import histogram_median, uncertainty
 from ..models.losses import IGNORED, pixel_ce
-from ..models.pod import fold_new_channels, local_pod, pod_distance, watch_stages
+from ..models.pod import count_stages, fold_new_channels, local_pod, pod_distance, watch_stages
 from ..models.segmentors import Batch, OldTask
 from ..scenario import BACKGROUND
 
@@ -42,6 +43,8 @@ class PLOP(DistillingSegmentor):
     counts. On ADE20K its filter therefore never rejects a pixel. The published numbers come from the code. In code and
     here, the cross-entropy is averaged over **all** pixels, ignored ones counting as 0.
 
+    With ``freeze_backbone``, which is not published, the backbone's stages are what they were: their terms are 0.
+
     Args:
         pod_weight: lambda of the backbone's stages and of the features, at least 0.
         logits_weight: lambda of the logits, at least 0.
@@ -50,8 +53,7 @@ class PLOP(DistillingSegmentor):
         segmentor: the arguments of :class:`.IncrementalSegmentor`; its head has no unknown channel and a softmax.
 
     Raises:
-        InputError: an argument is none of these, the backbone is frozen, or the head has an unknown channel or
-            sigmoids.
+        InputError: an argument is none of these, or the head has an unknown channel or sigmoids.
     """
 
     def __init__(self, *, pod_weight: float = .01, logits_weight: float = .0005, median: str = 'code',
@@ -63,8 +65,6 @@ class PLOP(DistillingSegmentor):
         for key, value in (('median', median), ('entropy', entropy)):
             if value not in VARIANTS[key]:
                 raise InputError(f'model.{key} is {value!r}; choose one of {", ".join(VARIANTS[key])}')
-        if self.freeze_backbone:
-            raise InputError('PLOP distils the stages of a backbone that learns; set model.freeze_backbone=False')
         self.pod_weight, self.logits_weight = pod_weight, logits_weight
         self.median, self.entropy = median, entropy
         self.thresholds = torch.empty(0)
@@ -103,14 +103,18 @@ class PLOP(DistillingSegmentor):
         """Maps of the backbone; in training its pooled stages are kept."""
         if self.old_model is None or not torch.is_grad_enabled():
             return super().backbone_maps(inputs)
-        with watch_stages(self.backbone, local_pod) as self._stages:
+        with self._watch_stages(self.backbone) as self._stages:
             return super().backbone_maps(inputs)
+
+    def _watch_stages(self, backbone: nn.Module) -> AbstractContextManager[dict[str, Tensor]]:
+        """Embeddings of the stages of a backbone that runs inside of the context; none of a frozen one's."""
+        return nullcontext({}) if self.freeze_backbone else watch_stages(backbone, local_pod)
 
     def ask_old_model(self, batch: Batch) -> dict[str, Tensor]:
         """Logits of the old network and its pooled vectors: no maps, which would take a hundred times the memory."""
         if self.old_model is None:
             return {}
-        with watch_stages(self.old_model.network.backbone, local_pod) as stages:
+        with self._watch_stages(self.old_model.network.backbone) as stages:
             _, features = self.old_model.outputs(batch)
         logits = self.old_model.logits(batch, features)
         return {**self._pool(stages, features, logits), 'old logits': logits}
@@ -137,7 +141,8 @@ class PLOP(DistillingSegmentor):
             return {'loss_ce': ce.mean(), **self.auxiliary_losses(batch)}
         pooled, self._stages = self._pool(self._stages, batch.features, logits), {}
         head = self.decode_head
-        scale = math.sqrt((1 + head.num_seen) / (head.num_seen - head.num_old)) / len(pooled)
+        still = count_stages(self.backbone, len(batch.prefix)) if self.freeze_backbone else 0
+        scale = math.sqrt((1 + head.num_seen) / (head.num_seen - head.num_old)) / (len(pooled) + still)
         weights = dict.fromkeys(pooled, self.pod_weight) | {'logits': self.logits_weight}
         distances = [weights[name] * pod_distance(vectors, batch.old[name]) for name, vectors in pooled.items()]
         kept = kept_share(batch.labels == BACKGROUND, batch.targets)

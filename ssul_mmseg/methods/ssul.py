@@ -36,8 +36,8 @@ class SSUL(IncrementalSegmentor):
             pseudo-labels.
         weight_transfer: where the new classes' filters start from: 'unknown' (the paper), 'background' or 'random'
             (Table 4).
-        draws: of a solved task, about how many cells are drawn from the means and covariances of old classes; they are
-            negatives of the new ones (``solver.replay``). 0: none.
+        draws: of a solved task, about how many cells are drawn from the means and covariances of background, whose
+            positives they are, and of old classes; all are negatives of the new ones (``solver.replay``). 0: none.
         segmentor: the arguments of :class:`.IncrementalSegmentor`.
 
     Raises:

@@ -21,11 +21,16 @@ LARGEST_DIFFERENCE = 1e-3
 """Of logits, in units of the largest logit where that is above 1."""
 
 
-def check_adoptable(model: IncrementalSegmentor) -> None:
+def check_adoptable(model: IncrementalSegmentor, has_images: bool) -> None:
     """Refuse a network that cannot take over filters of a softmax.
 
+    Args:
+        model: the network.
+        has_images: whether there are images to calibrate it on.
+
     Raises:
-        InputError: it has auxiliary heads, other classifiers than filters, or a softmax of its own.
+        InputError: it has auxiliary heads, other classifiers than filters, or a softmax of its own; or it has ``skip``
+            and there are no images.
     """
     if model.with_auxiliary_head:
         raise InputError('model.auxiliary_head helps a trunk to learn, and an adopted one has learned; set '
@@ -36,6 +41,9 @@ def check_adoptable(model: IncrementalSegmentor) -> None:
     if not model.decode_head.independent_channels:
         raise InputError('model.decode_head.loss_decode trains a softmax, but adoption brings scores to the scale of '
                          'sigmoids; give the config of a method that trains sigmoids, such as ssul/voc_15-1')
+    if model.decode_head.skip and not has_images:
+        raise InputError("model.decode_head.skip normalises the backbone's map as it is on images, and there are none: "
+                         'give some with --images FOLDER, or set model.decode_head.skip=False')
 
 
 def split_filters(state: Mapping[str, Tensor], file: str) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -95,15 +103,17 @@ def widen_filters(model: IncrementalSegmentor, weight: Tensor) -> Tensor:
 
 @torch.no_grad()
 def normalise_skip(model: IncrementalSegmentor, features: Sequence[Tensor]) -> list[Tensor]:
-    """Normalise the backbone's map beside the head's features by its mean and variance in some cells.
+    """Normalise the backbone's map beside the head's features, if it is there, by its mean and variance in some cells.
 
     Args:
-        model: a network with ``skip`` that has normalised nothing yet: mean 0, variance 1.
+        model: a network that has normalised nothing yet: mean 0, variance 1.
         features: its features, float32 (N, feature_channels) each.
 
     Returns:
         What its features are from now on.
     """
+    if not model.decode_head.skip:
+        return list(features)
     norm, beside = cast(_BatchNorm, model.decode_head.skip_norm), slice(model.decode_head.channels, None)
     variance, mean = torch.var_mean(torch.cat([cells[:, beside] for cells in features]), dim=0)
     cast(Tensor, norm.running_mean).copy_(mean)

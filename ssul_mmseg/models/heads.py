@@ -63,7 +63,7 @@ class IncrementalHead(BaseDecodeHead):
                  loss_decode: dict | list[dict] | None = None,
                  **head: Any) -> None:
         if classifier not in CLASSIFIERS:
-            raise InputError(f'decode_head.classifier is {classifier!r}; choose one of {", ".join(CLASSIFIERS)}')
+            raise InputError(f'model.decode_head.classifier is {classifier!r}; choose one of {", ".join(CLASSIFIERS)}')
         self.num_seen = sum(classes_per_task)
         self.num_old = sum(classes_per_task[:-1])
         self.task = len(classes_per_task) - 1
@@ -83,8 +83,8 @@ class IncrementalHead(BaseDecodeHead):
         if unknown:
             widths['unknown'] = 1
         if skip and self.input_transform is not None:
-            raise InputError(f'decode_head.skip is set, but {type(self).__name__} sees several maps of the backbone; '
-                             'remove it, or take a head of one map, such as IncrementalASPPHead')
+            raise InputError(f'model.decode_head.skip is set, but {type(self).__name__} sees several maps of the '
+                             'backbone; remove it, or take a head of one map, such as IncrementalASPPHead')
         if skip:
             # Of the head's scale: else its filters would need a learning rate of their own.
             self.skip_norm = build_norm_layer(self.norm_cfg or dict(type='BN'), self.in_channels)[1]
@@ -310,7 +310,7 @@ class IncrementalASPPHead(IncrementalHead, ASPPHead):
 
     def __init__(self, *args: Any, projection: int = 1, **head: Any) -> None:
         if projection not in (1, 3):
-            raise InputError(f"decode_head.projection is {projection!r}; choose 1, DeepLab-v3's, or 3, mmseg's")
+            raise InputError(f"model.decode_head.projection is {projection!r}; choose 1, DeepLab-v3's, or 3, mmseg's")
         super().__init__(*args, **head)
         if projection == 1:
             self.bottleneck = ConvModule(

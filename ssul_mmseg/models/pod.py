@@ -78,6 +78,12 @@ def watch_stages(backbone: nn.Module, function: Callable[[Tensor], Tensor]) -> I
                          'set compile=False')
 
 
+def count_stages(backbone: nn.Module, num_maps: int) -> int:
+    """How many stages :func:`watch_stages` sees of a backbone that returns ``num_maps`` maps."""
+    blocks = _last_blocks(backbone)
+    return num_maps if backbone in blocks.values() else len(blocks)
+
+
 def _last_blocks(backbone: nn.Module) -> dict[str, nn.Module]:
     """The last block of each stage of a backbone, by name; the backbone itself where its stages are not known."""
     if isinstance(backbone, ResNet):

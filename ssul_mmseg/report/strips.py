@@ -99,7 +99,7 @@ def predict_after(run: ReportRun, tasks: Sequence[int], files: Sequence[str]) ->
     config, start = read_recorded_config(run.folder), time.monotonic()
     for done, task in enumerate(tasks, start=1):
         predictor = Predictor(config, task)
-        yield [predictor.predict(file) for file in files]
+        yield [predictor.predict(file, scores=False) for file in files]
         left = (time.monotonic() - start) / done * (len(tasks) - done)
         print(f'pictures of {run.folder}: {done} of {len(tasks)} tasks, {duration(left)} to go', file=sys.stderr)
 

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..datasets.pairs import IMAGE_SUFFIXES
 from ..datasets.source import build_source
 from ..datasets.transforms import LoadImage
 from ..errors import InputError
-
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
-"""Endings of the files that count as photographs of a folder."""
 
 
 def photographs_of(folder: str | Path) -> dict[str, Path]:
@@ -29,14 +27,14 @@ def photographs_of(folder: str | Path) -> dict[str, Path]:
     """
     folder = Path(folder)
     try:
-        files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES)
+        files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES)
     except OSError as error:
         raise InputError(f'{folder} is no folder that can be read ({error.strerror}); give a config, or the folder '
                          'that holds the image files') from error
     found = by_id((file for file in files if not file.name.startswith('.')), folder)
     if not found:
-        raise InputError(f'{folder} itself holds no photograph ({", ".join(SUFFIXES)}); give the folder that holds the '
-                         'image files, such as data/VOCdevkit/VOC2012/JPEGImages, or a config')
+        raise InputError(f'{folder} itself holds no photograph ({", ".join(IMAGE_SUFFIXES)}); give the folder that '
+                         'holds the image files, such as data/VOCdevkit/VOC2012/JPEGImages, or a config')
     return found
 
 

@@ -115,7 +115,7 @@ def _row(content: Any, number: int, table: Mapping[str, Any], path: Path) -> Row
         raise InputError(f'{path}: {where} cannot be run: {error}') from error
     scenarios = content.get('scenarios', table.get('scenarios', []))
     seeds = content.get('seeds', table.get('seeds', [0]))
-    if not scenarios or not all(isinstance(name, str) and re.fullmatch(r'\d+-\d+', name) for name in scenarios):
+    if not scenarios or not all(isinstance(name, str) and re.fullmatch(r'\d+(-\d+)+', name) for name in scenarios):
         raise InputError(f"{path}: {where} has the scenarios {scenarios}; give a list such as ['15-1', '15-5'], here "
                          'or for the whole table')
     if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
