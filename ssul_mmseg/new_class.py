@@ -51,11 +51,12 @@ def add_class(learned: str | Path, images: str | Path, masks: str | Path, name: 
     Args:
         learned: the work dir of a run of SSUL or Analytic, or ``out`` of an earlier call.
         images: folder of images.
-        masks: folder of their masks, with equal names: the class's value, 0 elsewhere, 255 where it is not known.
+        masks: folder of their masks, with equal names, of one channel of at most 8 bits and the images' sizes: the
+            class's value, 0 elsewhere, 255 where it is not known.
         name: of the new class.
         out: the new work dir, with copies of the tasks that are learned and the new one, and ``config.py`` for the
             tools; it must be new or empty.
-        value: of the new class in the masks; default: the only one beside 0 and 255.
+        value: of the new class in the masks, 1 to 254; default: the only one beside 0 and 255.
         saliency: what is unknown: None, nothing; 'ground_truth', pixels of other values than ``value``; or the folder
             of saliency maps.
         task: the learned task to start from; default: the last.

@@ -29,8 +29,8 @@ class Analytic(IncrementalSegmentor):
 
     (``solver.ridge``; the regression is that of ACIL and SegACIL, the weights of classes and the base's opinion F are
     this package's.) Task 0 is trained as SSUL's. A later task adds its sums to those of all tasks before, and all
-    filters are solved anew: the result is the same in any order of tasks. Pixels that are unknown count nowhere, so it
-    needs no saliency maps. Exemplars, where there is a memory, count beside the sums of their task.
+    filters are solved anew: the result is the same in any order of tasks. Unknown pixels count nowhere; without
+    saliency maps they are background. Exemplars, where there is a memory, count beside the sums of their task.
 
     Args:
         gamma: ridge parameter, positive.
