@@ -1,4 +1,4 @@
 _base_ = '../fine_tuning/voc_lite_15-1.py'
 method = 'EWC'
-model = dict(type='EWC', decode_head=dict(dropout_ratio=0))
-incremental = dict(optim_wrapper=dict(optimizer=dict(lr=0.001)))
+# PLOP's lambda: at that of MiB, 500, this learning rate is beyond SGD's limit, (1 + momentum) / lambda.
+model = dict(type='EWC', penalty_weight=100, decode_head=dict(dropout_ratio=0))
