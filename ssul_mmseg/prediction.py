@@ -81,10 +81,11 @@ class Prediction:
         return Image.fromarray(visualizer.get_image())
 
     def summary(self) -> str:
-        """The classes found, largest first, and their share of the pixels."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
-        found = sorted(np.flatnonzero(counts).tolist(), key=lambda label: -counts[label])
-        shares = (f'{self.classes[label]} {counts[label] / self.labels.size:.1%}' for label in found)
+        """The classes found and unknown, largest first, and their share of the pixels."""
+        counts = np.bincount(self.labels[~self.unknown], minlength=len(self.classes)).tolist()
+        found = [*zip(self.classes, counts, strict=True), ('unknown', int(self.unknown.sum()))]
+        found.sort(key=lambda shown: -shown[1])
+        shares = (f'{name} {count / self.labels.size:.1%}' for name, count in found if count)
         return f'{self.image}: {", ".join(shares)}'
 
 

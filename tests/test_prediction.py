@@ -114,14 +114,16 @@ def test_names_and_colours_come_with_the_weights(tree, learned, tmp_path, photo)
     assert predictor.predict(photo()).labels.shape == (41, 70)
 
 
-def prediction(labels):
+def prediction(labels, unknown=False):
     labels = np.array(labels, np.uint8)
     pixels = np.full((*labels.shape, 3), 100, np.uint8)
-    return Prediction('a.jpg', pixels, labels, CLASSES, PALETTE, np.zeros(labels.shape, bool))
+    return Prediction('a.jpg', pixels, labels, CLASSES, PALETTE, np.broadcast_to(unknown, labels.shape))
 
 
 def test_the_summary_names_the_classes_found_by_their_share():
     assert prediction([[0, 2], [2, 2]]).summary() == 'a.jpg: dog 75.0%, background 25.0%'
+    found = prediction([[0, 0], [0, 1]], [[False, True], [True, False]]).summary()
+    assert found == 'a.jpg: unknown 50.0%, background 25.0%, cat 25.0%'
 
 
 def test_the_mask_holds_labels_and_colours():

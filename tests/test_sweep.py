@@ -119,11 +119,12 @@ def worker(table, folder, log, options):
 
 
 def results(folder):
-    """A run's results without timings and the config's path."""
+    """A run's results without times, memory and the config's path."""
     document = json.loads((folder / 'results.json').read_text())
     document.pop('config')
     for entry in document['tasks']:
-        entry.pop('seconds')
+        for measured in ('seconds', 'peak_memory'):
+            entry.pop(measured)
     return document
 
 
