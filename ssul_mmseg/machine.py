@@ -1,8 +1,9 @@
-"""Free memory, free disk and usable cores of this machine, within the limits of a container or a job scheduler."""
+"""Memory, disk and cores of this machine, within the limits of a container or a job scheduler."""
 import contextlib
+import ctypes
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -19,6 +20,12 @@ MEMORY_GROUPS = {
 }
 # Environment variables in which launchers pass the number of processes on this machine.
 LOCAL_SIZES = ('LOCAL_WORLD_SIZE', 'SLURM_NTASKS_PER_NODE', 'OMPI_COMM_WORLD_LOCAL_SIZE')
+# glibc's malloc.h: parameters of mallopt, and their values where nobody sets them.
+TRIM_THRESHOLD, MMAP_MAX = -1, -4
+DEFAULTS = {TRIM_THRESHOLD: 128 * 1024, MMAP_MAX: 65536}
+LARGEST_THRESHOLD = 2 ** 31 - 1
+KEPT_SHARE = 8
+"""At most this part of the free memory is kept for later tensors."""
 
 
 def free_memory() -> int:
@@ -33,6 +40,32 @@ def free_memory() -> int:
                 cache = re.search(rf'^{reclaimable} (\d+)$', (folder / 'memory.stat').read_text(), re.M)
                 free = min(free, left + int(cache[1] if cache else 0))
     return max(0, free)
+
+
+@contextlib.contextmanager
+def reused_memory() -> Iterator[Callable[[], None]]:
+    """Let the tensors of an iteration on a CPU take the memory that those of the last one have freed.
+
+    glibc maps each block of 32 MB or more anew and unmaps it when it is freed; the system then fills its pages with
+    zeros, one by one at first use, which can take as long as the arithmetic (docs/performance.md). Inside of the
+    context freed memory stays with the process, at most an eighth of what is free now. Without glibc nothing changes,
+    nor on a machine whose GPU computes.
+
+    Yields:
+        A function that gives what is kept back to the system.
+    """
+    library = None if torch.cuda.is_available() else ctypes.CDLL(None)
+    if library is None or not hasattr(library, 'mallopt'):
+        yield lambda: None
+        return
+    library.mallopt(MMAP_MAX, 0)
+    library.mallopt(TRIM_THRESHOLD, min(LARGEST_THRESHOLD, free_memory() // KEPT_SHARE))
+    try:
+        yield lambda: library.malloc_trim(0)
+    finally:
+        for parameter, value in DEFAULTS.items():
+            library.mallopt(parameter, value)
+        library.malloc_trim(0)
 
 
 def watch_memory() -> Callable[[], int | None]:

@@ -1,9 +1,13 @@
 import os
+import platform
+import re
+import resource
 
 import pytest
+import torch
 
 from ssul_mmseg import machine
-from ssul_mmseg.machine import free_disk, free_memory, processes_here, usable_cores, watch_memory
+from ssul_mmseg.machine import free_disk, free_memory, processes_here, reused_memory, usable_cores, watch_memory
 
 
 @pytest.fixture
@@ -91,3 +95,43 @@ def test_the_peak_of_memory_is_that_since_the_watch_began(tmp_path, monkeypatch)
     assert used(1) - few < 50 * 2**20
     monkeypatch.setattr(machine, 'PEAK_RESET', tmp_path / 'nowhere' / 'clear_refs')
     assert watch_memory()() is None
+
+
+def faults_of_a_new_tensor():
+    """Pages that the system has to fill when 60 MB are written after 64 were freed; the least of four counts."""
+    counts = []
+    for _ in range(4):
+        torch.ones(64 * 2 ** 18)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(60 * 2 ** 18)
+        counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    return min(counts)
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or platform.libc_ver()[0] != 'glibc', reason='for CPUs and glibc')
+def test_a_large_tensor_takes_freed_memory_and_later_it_is_given_back():
+    pages = 60 * 2 ** 20 // resource.getpagesize()
+    if faults_of_a_new_tensor() < .9 * pages:
+        pytest.skip('pages are huge here, or not counted')
+    before = resident()
+    with reused_memory() as give_back:
+        assert faults_of_a_new_tensor() < .1 * pages
+        torch.ones(512 * 2 ** 18)
+        assert resident() > before + 400 * 2 ** 20
+        give_back()
+        assert resident() < before + 100 * 2 ** 20
+        torch.ones(512 * 2 ** 18)
+    assert resident() < before + 100 * 2 ** 20
+
+
+def resident():
+    """Bytes of this process that are in memory."""
+    return int(re.search(r'VmRSS:\s+(\d+) kB', machine.STATUS.read_text())[1]) * 1024
+
+
+def test_where_a_gpu_computes_nothing_changes(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    before = faults_of_a_new_tensor()
+    with reused_memory() as give_back:
+        assert faults_of_a_new_tensor() == pytest.approx(before, rel=.1, abs=50)
+        give_back()

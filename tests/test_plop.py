@@ -96,7 +96,9 @@ def test_vectors_alone_are_kept_of_the_old_network():
         ['layer1', 'layer2', 'layer3', 'layer4', 'features', 'logits'], 2)
 
 
-@pytest.mark.parametrize('options', [{}, {'median': 'exact', 'entropy': 'normalised'}], ids=['code', 'paper'])
+@pytest.mark.parametrize('options', [
+    {}, {'median': 'exact', 'entropy': 'normalised'}, {'freeze_backbone': True}],
+    ids=['code', 'paper', 'frozen backbone'])
 def test_thresholds_are_medians_over_the_training_images(tmp_path, options):
     tree = voc_tree(tmp_path / 'voc', 24)
     cfg = tiny_config(tree, tmp_path / 'work', 'configs/plop/voc_15-1.py', **{
@@ -127,6 +129,8 @@ def test_thresholds_are_medians_over_the_training_images(tmp_path, options):
         assert threshold == pytest.approx(max(median, .001), abs=.0101 if values else 1e-9) or math.isinf(threshold)
         if 'median' in options and values:
             assert threshold == pytest.approx(sorted(values)[len(values) // 2], abs=.0201)
+    if 'freeze_backbone' in options:
+        assert run_scenario(cfg, range(1, 2))['final']['all'] >= 0
 
 
 def thresholds(images):

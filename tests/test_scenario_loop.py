@@ -5,7 +5,10 @@ import runpy
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmseg.registry import HOOKS
 from PIL import Image
+from test_machine import faults_of_a_new_tensor
 from tiny import METHODS, ROOT, has_memory, tiny_config, tiny_options, voc_tree
 
 from ssul_mmseg.engine.run import Run
@@ -208,6 +211,26 @@ def test_the_tool_prints_the_table_of_a_task_or_its_metrics(tree, tmp_path, caps
     assert metrics['task'] == 0 and f'{metrics["mIoU_all"]:.2f}' in table
     with pytest.raises(InputError, match=r'task 1 is not learned in .*, which holds 0'):
         main(['--task', '1', *arguments])
+
+
+@HOOKS.register_module()
+class CountFaults(Hook):
+    """Counts the pages that the system fills for a large tensor before each task's training."""
+
+    found = None
+
+    def before_train(self, runner):
+        CountFaults.found.append(faults_of_a_new_tensor())
+
+
+def test_in_a_run_large_tensors_take_freed_memory(tree, tmp_path):
+    outside = faults_of_a_new_tensor()
+    if torch.cuda.is_available() or outside < 10_000:
+        pytest.skip('a GPU computes, or pages are huge or not counted')
+    cfg = tiny_config(tree, tmp_path / 'run', **{'custom_hooks': [dict(type='CountFaults')]})
+    CountFaults.found = []
+    run_scenario(cfg, range(2))
+    assert len(CountFaults.found) == 2 and max(CountFaults.found) < .1 * outside
 
 
 def test_another_seed_gives_another_result(tree, tmp_path):

@@ -16,7 +16,7 @@ from ..datasets.task_dataset import TaskDataset
 from ..errors import InputError, machine_faults
 from ..evaluation.forgetting import forgetting
 from ..evaluation.tables import scenario_table
-from ..machine import watch_memory
+from ..machine import reused_memory, watch_memory
 from ..work_dir.files import remove_leftovers, write_json, write_text
 from ..work_dir.layout import MEMORY, RESULT, RESULTS, TABLE, WEIGHTS
 from ..work_dir.lock import lock_work_dir
@@ -62,11 +62,13 @@ def run_scenario(cfg: Config, tasks: Sequence[int] | None = None, resume: bool =
         if start_from is not None and tasks[0] == 1:
             finish_learned_base(run, Path(start_from))
         try:
-            for task in tasks:
-                on_main_process(partial(set_stale_aside, run.work_dir, task))
-                if not run.has(task, WEIGHTS, MEMORY, *([RESULT] if evaluate else [])):
-                    run_task(run, task, evaluate)
-                document = on_main_process(lambda: write_results(run))
+            with reused_memory() as give_back:
+                for task in tasks:
+                    on_main_process(partial(set_stale_aside, run.work_dir, task))
+                    if not run.has(task, WEIGHTS, MEMORY, *([RESULT] if evaluate else [])):
+                        run_task(run, task, evaluate)
+                        give_back()
+                    document = on_main_process(lambda: write_results(run))
         finally:
             run.test_features.close()
             finish_visualizer(run.work_dir)

@@ -50,15 +50,15 @@ class OldModel:
         """Maps of the backbone (or neck) and features of the old network; the batch's where shared.
 
         Args:
-            batch: with images, or with maps where the backbone is frozen.
+            batch: with images; where the backbone is frozen, its maps will do.
         """
         network = self._network
         if network is None:
             return batch.maps, batch.features
-        if network.frozen_prefix == 'backbone':
+        if network.frozen_prefix == 'backbone' and batch.prefix:
             maps = network.after_backbone(batch.prefix)
         else:
-            assert batch.inputs is not None  # where nothing is frozen, nothing comes from the cache
+            assert batch.inputs is not None  # what comes from the cache has maps
             maps = network.maps(batch.inputs)
         return maps, network.decode_head.features(maps)
 
