@@ -175,9 +175,20 @@ def _methods(result: Mapping) -> list[str]:
     ]
 
 
+def _reuse(result: Mapping) -> list[str]:
+    """Seconds of some iterations without and with reused memory."""
+    rows = [(name, *_times(times), _number(result['speedup'][name]) if name in result['speedup'] else '')
+            for name, times in result['seconds'].items()]
+    return [
+        f'{result["iterations"]} iterations of task 1 of `configs/<method>/{result["config"]}.py`, as the system gives '
+        'memory, and with what is freed reused, as in a run.', '',
+        *_table(('method', 's', 'min', 'max', 'as given / reused'), rows),
+    ]
+
+
 SECTIONS = {
     'step': _step, 'growth': _growth, 'task': _task, 'base': _base, 'index': _index, 'evaluate': _evaluate,
-    'shell': _shell, 'methods': _methods}
+    'shell': _shell, 'methods': _methods, 'reuse': _reuse}
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:

@@ -15,6 +15,7 @@ from .evaluate import measure_evaluate
 from .measure import machine
 from .methods import measure_methods
 from .report import DEFINITIONS, markdown
+from .reuse import measure_reuse
 from .settings import Options
 from .shell import measure_shell
 from .step import measure_growth, measure_step
@@ -23,6 +24,7 @@ from .task import measure_task
 BENCHMARKS: dict[str, Callable[[Options], dict]] = {
     'step': measure_step, 'growth': measure_growth, 'task': measure_task, 'base': measure_base,
     'index': measure_index, 'evaluate': measure_evaluate, 'shell': measure_shell, 'methods': measure_methods,
+    'reuse': measure_reuse,
 }
 
 
