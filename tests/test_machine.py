@@ -113,15 +113,19 @@ def test_a_large_tensor_takes_freed_memory_and_later_it_is_given_back():
     pages = 60 * 2 ** 20 // resource.getpagesize()
     if faults_of_a_new_tensor() < .9 * pages:
         pytest.skip('pages are huge here, or not counted')
-    before = resident()
     with reused_memory() as give_back:
         assert faults_of_a_new_tensor() < .1 * pages
-        torch.ones(512 * 2 ** 18)
-        assert resident() > before + 400 * 2 ** 20
+        kept = resident_after_a_tensor()
         give_back()
-        assert resident() < before + 100 * 2 ** 20
-        torch.ones(512 * 2 ** 18)
-    assert resident() < before + 100 * 2 ** 20
+        assert resident() < kept - 100 * 2 ** 20
+        kept = resident_after_a_tensor()
+    assert resident() < kept - 100 * 2 ** 20
+
+
+def resident_after_a_tensor():
+    """Bytes of this process in memory after 128 MB were written and freed."""
+    torch.ones(128 * 2 ** 18)
+    return resident()
 
 
 def resident():
@@ -131,7 +135,6 @@ def resident():
 
 def test_where_a_gpu_computes_nothing_changes(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    before = faults_of_a_new_tensor()
+    monkeypatch.setattr(machine.ctypes, 'CDLL', lambda name: pytest.fail('the C library is asked'))
     with reused_memory() as give_back:
-        assert faults_of_a_new_tensor() == pytest.approx(before, rel=.1, abs=50)
         give_back()
