@@ -3,6 +3,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
+from test_partly_frozen import BACKBONES
 from tiny import samples_of, started, tiny_config, tiny_model, voc_tree
 from torch import nn
 
@@ -76,9 +77,7 @@ class WatchLayout(Hook):
 def test_channels_last_reaches_the_convolutions_of_every_task_of_a_run(tmp_path):
     cfg = tiny_config(voc_tree(tmp_path / 'voc', 24), tmp_path / 'run', **{
         'scenario.name': '18-2', 'train_cfg.max_epochs': 1})
-    cfg.model.backbone = dict(
-        type='MobileNetV2', widen_factor=.25, strides=(1, 2, 2, 1, 1, 1, 1), dilations=(1, 1, 1, 2, 2, 4, 4),
-        out_indices=(1, 2, 4, 6), norm_cfg=dict(type='BN'))
+    cfg.model.backbone = BACKBONES['MobileNetV2'][0]['backbone']
     cfg.model.decode_head.update(in_channels=80, in_index=-1)
     cfg.custom_hooks = [dict(type='WatchLayout')]
     WatchLayout.seen = set()
