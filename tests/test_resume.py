@@ -91,7 +91,7 @@ def seen(monkeypatch):
 
     def before_train(hook, runner):
         original(hook, runner)
-        seen.starts.append((int(runner.experiment_name.split('_')[1]), runner.iter))
+        seen.starts.append((runner.task, runner.iter))
     monkeypatch.setattr(CheckpointResumeHook, 'before_train', before_train)
     monkeypatch.setattr(resume, 'print_log', lambda message, **_: seen.warnings.append(message))
     return seen

@@ -27,6 +27,17 @@ def test_the_console_shows_warnings_alone_and_the_file_all(tmp_path):
     assert runner.optim_wrapper.optimizer.param_groups[0]['lr'] == .01  # built before training
 
 
+def test_tasks_of_two_runs_that_start_in_the_same_second_have_logs_of_their_own(tmp_path, monkeypatch):
+    root = voc_tree(tmp_path / 'voc')
+    monkeypatch.setattr('mmengine.runner.runner.time.strftime', lambda *_: '20261126_120000')
+    for name in ('first', 'second'):
+        build(tiny_config(root, tmp_path / name)).logger.info(f'of the {name} run')
+    for name in ('first', 'second'):
+        log, = (tmp_path / name / 'task_0').rglob('*.log')
+        said = [other for other in ('first', 'second') if f'of the {other} run' in log.read_text()]
+        assert said == [name]
+
+
 def test_a_config_is_formatted_once_a_task(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(Config, 'pretty_text', property(lambda cfg: made.append(1) or str(cfg.to_dict())))

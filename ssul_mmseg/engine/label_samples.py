@@ -2,7 +2,6 @@
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -89,8 +88,6 @@ def task_labels(run: Run, task: int, images: int) -> TaskLabels:
     config.visualizer = None
     with tempfile.TemporaryDirectory() as folder:
         config.work_dir = folder  # for the log
-        # mmengine names logger and visualizer by the second: a runner would get those of another of the same second.
-        config.experiment_name = Path(folder).name
         if not run.work_dir.is_dir():
             for loader in (config.train_dataloader, config.test_dataloader):
                 loader.dataset.index_cache = folder

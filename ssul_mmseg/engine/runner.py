@@ -127,6 +127,8 @@ def task_runner(run: Run, cfg: Config, task: int, trains: bool = True, tests: bo
         tests: whether it evaluates the task, for which it needs the test data.
     """
     data, cfg = {}, cfg.copy()
+    # mmengine finds logger and visualizer by this name and the second: a runner would get those of another task.
+    cfg.experiment_name = cfg.work_dir
     if tests:
         data['test'] = run.test_data(cfg)
     if trains:

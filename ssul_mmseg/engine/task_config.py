@@ -63,7 +63,6 @@ def task_config(cfg: Config, task: int, tta: bool = False) -> Config:
     with config_faults(cfg):
         scenario, memory, work_dir = Scenario(**cfg.scenario), memory_of(cfg), cfg.work_dir
         cfg = network_config(cfg, task)
-        cfg.experiment_name = f'task_{task}'
         if tta:
             _set_tta(cfg)
         _set_data(cfg, work_dir, task)
