@@ -205,7 +205,7 @@ class KeepStart(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter == 0:
             state = runner.model.decode_head.classifiers.state_dict()
-            KeepStart.kept = {key: value.clone() for key, value in state.items()}
+            KeepStart.kept = {key: value.clone().cpu() for key, value in state.items()}
 
 
 @pytest.mark.parametrize('source, classifier, cache', [

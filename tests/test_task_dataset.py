@@ -227,9 +227,9 @@ def test_how_many_uses_of_exemplars_the_labels_change_on_voc(setting, name, chan
     memory, path, found = ExemplarMemory(100), tmp_path / 'memory.json', [0, 0]
     for task in range(len(Scenario(name, 20).tasks)):
         seen, stored = (DATASETS.build(dict(
-            type='TaskDataset', dataset=source, pipeline=[], scenario=dict(name=name, num_classes=20), task=task,
-            setting=setting, memory=str(path) if task else None, memory_labels=labels,
-            index_cache=str(tmp_path))) for labels in ('seen', 'stored'))
+            type='TaskDataset', dataset=source, pipeline=PIPELINE[:2], task=task,
+            scenario=dict(name=name, num_classes=20, setting=setting), exemplars=str(path) if task else None,
+            exemplar_labels=labels, index_cache=str(tmp_path))) for labels in ('seen', 'stored'))
         for (image, more), (_, less) in zip(seen._samples[seen.num_new:], stored._samples[stored.num_new:],
                                             strict=True):
             held = set(seen.label_table[seen.index.values(image)].tolist())

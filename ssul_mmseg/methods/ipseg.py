@@ -138,11 +138,13 @@ class IPSeg(SSUL):
         with evaluating(self):
             own = list(self._images(loader, range(dataset.num_new)))
             exemplars = list(self._images(loader, range(dataset.num_new, len(dataset))))
-        moments = class_moments(_of_one_channel(own), 1, 2 * self.decode_head.feature_channels)[0]
+        # A process without images gets them on the CPU.
+        device = next(self.parameters()).device
+        moments = class_moments(_of_one_channel(own), 1, 2 * self.decode_head.feature_channels)[0].to(device)
         if self._image_moments is not None:
             moments = moments + self._image_moments.to(moments)
         self._learn_posterior(Joined((own, 1.), (exemplars, 1.), (self._earlier_images(loader), 1.)), moments)
-        return {**state, 'image_moments': moments}
+        return {**state, 'image_moments': moments.cpu()}
 
     @property
     def gathered(self) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ class SSUL(IncrementalSegmentor):
         self.tau = tau
         self.weight_transfer = weight_transfer
         self.draws = draws
-        self._moments: Tensor | None = None  # of background and of all classes so far
+        self._moments: Tensor | None = None  # of background and of all classes so far, on the CPU
 
     @property
     def trunk_fixed(self) -> bool:
@@ -153,7 +153,8 @@ class SSUL(IncrementalSegmentor):
         if images.loader.dataset.num_exemplars:
             others.append(images.cells(names, solver.views, exemplars=True, kept=True))
         if self.draws and self._moments is not None:
-            moments, seed = dict(enumerate(self._moments)), images.loader.batch_sampler.seed
+            moments = dict(enumerate(self._moments.to(next(self.parameters()).device)))
+            seed = images.loader.batch_sampler.seed
             others.append(stand_ins(moments, channels, self.draws, seed, self.task))
         blocks = weighed_alike(own, *others)
         weight = torch.cat([head.filters(name).weight.flatten(1) for name in names])
@@ -189,7 +190,7 @@ class SSUL(IncrementalSegmentor):
 
     def _add_moments(self, moments: Tensor) -> None:
         """Add those of the columns [background, the task's classes, (unknown)]: background grows, classes follow."""
-        own = moments[:1 + self.decode_head.num_seen - self.decode_head.num_old]
+        own = moments[:1 + self.decode_head.num_seen - self.decode_head.num_old].cpu()  # beside what a file has kept
         if self._moments is not None:
             own = torch.cat([self._moments[:1] + own[:1], self._moments[1:], own[1:]])
         self._moments = own

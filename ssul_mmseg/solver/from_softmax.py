@@ -72,7 +72,7 @@ def softmax_cells(features: Tensor, weight: Tensor, bias: Tensor) -> Cells:
         bias: float32 (K,).
     """
     shares = (features @ weight.T + bias).softmax(dim=1)
-    return Cells(features, torch.cat([shares, none_of(shares).unsqueeze(1)], dim=1), torch.ones(len(features)))
+    return Cells(features, torch.cat([shares, none_of(shares).unsqueeze(1)], dim=1), features.new_ones(len(features)))
 
 
 def calibrate(blocks: Sequence[Cells], weight: Tensor, bias: Tensor, names: Sequence[str]) -> Calibration:
