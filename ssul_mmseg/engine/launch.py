@@ -2,6 +2,7 @@
 import datetime
 import gc
 import os
+import warnings
 
 import torch
 import torch.distributed
@@ -17,6 +18,9 @@ VARIABLES = {
     'slurm': {'RANK': 'SLURM_PROCID', 'WORLD_SIZE': 'SLURM_NTASKS'},
     'mpi': {'RANK': 'OMPI_COMM_WORLD_RANK', 'WORLD_SIZE': 'OMPI_COMM_WORLD_SIZE'},
 }
+# Warnings of PyTorch and mmengine that say what they choose by themselves on GPUs, once for each process.
+CHOICES = (r'barrier\(\): using the device under current context', 'Multi-processing start method',
+           'Setting MKL_NUM_THREADS')
 # Variable that a launcher sets to the rank of a process on its machine, which decides its GPU.
 LOCAL_RANKS = {'slurm': 'SLURM_LOCALID', 'mpi': 'OMPI_COMM_WORLD_LOCAL_RANK'}
 
@@ -30,6 +34,8 @@ def start_processes(launcher: str) -> None:
         raise InputError(f'--launcher is {launcher}, but {missing[0]} is not set; start the processes with '
                          'torchrun, srun or mpirun, or leave --launcher out')
     if torch.cuda.is_available():
+        for words in CHOICES:
+            warnings.filterwarnings('ignore', words, UserWarning)
         init_dist(launcher, backend='nccl', timeout=int(WAIT.total_seconds()))
         return
     for name, variable in VARIABLES[launcher].items():
