@@ -15,6 +15,7 @@ CROSSING = {Tensor.copy_, Tensor.data.__set__, Tensor.grad.__set__, Tensor.__dee
 INDEXING = {Tensor.__getitem__, Tensor.__setitem__}
 # Of storages, by their addresses. What a cache keeps outlives the mode.
 MARKS: dict[int, StorageWeakRef] = {}
+MOST_MARKS = 50_000  # then those of storages that are gone are dropped
 PASSES_BACK = {Tensor.backward, torch.autograd.grad, torch.autograd.backward}
 
 
@@ -42,6 +43,9 @@ class PretendedGpu(TorchFunctionMode):
             storage = tensor.untyped_storage()
             # The reference keeps the address from being given to another storage.
             MARKS[storage._cdata] = StorageWeakRef(storage)
+        if len(MARKS) > MOST_MARKS:
+            for address in [address for address, mark in MARKS.items() if mark.expired()]:
+                del MARKS[address]
         return result
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
