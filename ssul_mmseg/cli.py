@@ -173,6 +173,7 @@ def run(main: Callable[[Sequence[str] | None], None], resume_command: Callable[[
     code = 0
     try:
         main(None)
+        sys.stdout.flush()
     except InputError as error:
         if TRACEBACK in sys.argv:
             traceback.print_exc()
@@ -180,6 +181,8 @@ def run(main: Callable[[Sequence[str] | None], None], resume_command: Callable[[
     except KeyboardInterrupt:
         hint = f'; go on with: {resume_command()}' if resume_command else ''
         code = _fail(f'stopped{hint}' if is_main_process() else '', 130)
+    except BrokenPipeError:  # whoever read the output has read enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         _leave_processes()
     if code:

@@ -84,6 +84,10 @@ def add_class(learned: str | Path, images: str | Path, masks: str | Path, name: 
         raise InputError(f'the class {name!r} is learned already in {learned}; give the new class another name')
     if (test_images is None) != (test_masks is None):
         raise InputError('test images and test masks are given one without the other; give both folders, or none')
+    for folder, shows in ((images, 'its images'), (masks, 'its masks'), (test_images, 'the test images'),
+                          (test_masks, 'their masks')):
+        if folder is not None and not Path(folder).is_dir():
+            raise InputError(f'there is no folder {folder}; give the one that holds {shows}')
     with _new_folder(Path(out)):
         new = _config(cfg, old, sizes, name.strip(), images, masks, _colour(colour, old))
         value = _value_of(images, masks, value, out)

@@ -186,3 +186,15 @@ def test_the_tool_reports_a_head_that_cannot_be_adopted(tmp_path):
     with pytest.raises(InputError, match=r'the head of .*a\.pth cannot be adopted'):
         main([str(ROOT / 'configs/ssul/shapes_4-1.py'), str(tmp_path / 'a.pth'), '--out', str(tmp_path / 'work')])
     assert not (tmp_path / 'work').exists()
+
+
+def test_the_tool_ends_with_the_command_that_adds_classes(cfg, tmp_path, capsys, formatted_configs):
+    _, file = checkpoint(tmp_path / 'plain', VOC[:20])
+    cfg.pop('work_dir')
+    cfg.dump(tmp_path / 'mine.py')
+    main = runpy.run_path(str(ROOT / 'tools/adopt.py'))['main']
+    main([str(tmp_path / 'mine.py'), str(file), '--out', str(tmp_path / 'out'), '--cfg-options', 'model.tau=0.8',
+          'method=A and B'])
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f'add classes with: ssul train {tmp_path}/mine.py --start-from {tmp_path}/out --tasks 1 --cfg-options '
+        "model.tau=0.8 'method=A and B'")

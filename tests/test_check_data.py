@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from tiny import ROOT, tiny_config, tiny_options, voc_tree
 
-from ssul_mmseg.engine.check_data import check_data
+from ssul_mmseg.engine.check_data import check_data, shortened
 from ssul_mmseg.engine.run import Run
 from ssul_mmseg.errors import InputError
 
@@ -132,3 +132,19 @@ def test_the_tool_ends_with_2_where_a_training_would_fail_and_leaves_nothing(tmp
         main(command)
     shown = capsys.readouterr().out
     assert shown.count('.jpg is missing') == 3 and shown.count('restore it') == 1
+
+
+def test_hundreds_of_one_fault_are_counted_and_all_are_listed_on_request():
+    faults = [*(f'map {number} is missing; make it' for number in range(21)), 'image x is damaged; mend it']
+    assert shortened(faults, 5) == [
+        'map 0 is missing; make it', *(f'map {number} is missing' for number in range(1, 5)),
+        'and 16 more of this kind (--all shows them)', 'image x is damaged; mend it']
+    assert len(shortened(faults)) == 22 and len(shortened(faults[1:], 5)) == 21
+
+
+def test_without_saliency_maps_nothing_is_said_of_unknown(data):
+    for path in (data / 'SaliencyMap').iterdir():
+        path.unlink()
+    found = checked(data)
+    assert next(row[3:] for row in rows(found.text, 'task')) == ['15.0%', 'n/a', 'n/a', '5.0%']
+    assert 'ssul make-saliency' in found.faults[0]

@@ -91,6 +91,12 @@ def test_tasks_are_one_or_a_range_with_both_ends():
             parse_tasks(text)
 
 
+def test_who_reads_no_further_ends_it_quietly():
+    code = "from ssul_mmseg import cli; cli.run(lambda _: print('line\\n' * 100_000))"
+    done = subprocess.run(f'{sys.executable} -c "{code}" | head -1', shell=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ('line\n', '')
+
+
 def test_other_errors_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         cli.run(raising(ZeroDivisionError()))

@@ -73,7 +73,7 @@ def test_runs_without_results_are_left_out_with_a_line_each(save, tmp_path, caps
     assert compare(paths) == compare(paths[:1])
     first, second = capsys.readouterr().err.splitlines()
     assert first == f'warning: {tmp_path / "begun"} holds no results.json; it is left out'
-    assert 'half.json has not learned all tasks; it is left out' in second
+    assert 'half.json is not learned, or not evaluated; it is left out' in second
 
 
 @pytest.mark.parametrize(('place', 'expected'), [

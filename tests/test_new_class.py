@@ -197,3 +197,12 @@ def test_the_options_of_a_config_that_is_given_count(tree, learned, data):
     options = {**tiny_options(tree), **OPTIONS, 'model.tau': 0.9}
     add(learned, data, config=ROOT / 'configs/ssul/voc_15-1.py', options=options)
     assert read_recorded_config(data / 'out').model.tau == 0.9
+
+
+@pytest.mark.parametrize('images, masks, words', [
+    ('imges', 'masks', 'no folder .*imges; give the one that holds its images'),
+    ('images', 'msks', 'no folder .*msks; give the one that holds its masks')])
+def test_a_folder_that_is_not_there_is_named(learned, data, images, masks, words):
+    with pytest.raises(InputError, match=words):
+        ssul_mmseg.add_class(learned, data / images, data / masks, 'ring', data / 'none', value=7)
+    assert not (data / 'none').exists()

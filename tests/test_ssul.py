@@ -276,8 +276,9 @@ def test_without_an_unknown_channel_unknown_is_background():
         tiny_model([3], head=head)
 
 
-@pytest.mark.parametrize('options', [dict(tau=1.), dict(tau=0), dict(weight_transfer='zero'), dict(merge_unknown='no'),
-                                     dict(head=dict(classifier='mlp'))])
+@pytest.mark.parametrize('options', [
+    dict(tau=1.), dict(tau=0), dict(tau='high'), dict(weight_transfer='zero'), dict(merge_unknown='no'),
+    dict(head=dict(classifier='mlp'))], ids=str)
 def test_wrong_options_are_refused(options):
     with pytest.raises(InputError):
         tiny_model([3], **options)

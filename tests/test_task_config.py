@@ -66,6 +66,14 @@ def test_small_images_are_filled_up_to_the_crop_or_as_the_config_says(tree, tmp_
     assert task_config(cfg, 0).model.data_preprocessor.get('size') == size
 
 
+@pytest.mark.parametrize('crop', [-5, 0, 'big', (24, ), (24, 2.5)], ids=str)
+def test_a_crop_that_is_no_size_is_refused(tree, tmp_path, crop):
+    cfg = tiny_config(tree, tmp_path, **TWO_TASKS)
+    cfg.crop_size = crop
+    with pytest.raises(InputError, match=r'crop_size is .*; it is a number of pixels, at least 1, or'):
+        task_config(cfg, 0)
+
+
 def test_without_gpus_processes_are_wrapped_as_the_config_says(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(module, 'is_distributed', lambda: True)
     monkeypatch.setattr(module.torch.cuda, 'is_available', lambda: False)

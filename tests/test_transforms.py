@@ -62,7 +62,7 @@ def test_wrong_saliency(tmp_path):
     with pytest.raises(InputError, match='ground_truth'):
         LabelAugmentation('maps')
     results = dict(gt_seg_map=LABELS.copy(), labelled=range(3, 5), saliency_path=str(tmp_path / 'none.png'))
-    with pytest.raises(InputError, match=r'none\.png is missing; save the map of any salient-object detector'):
+    with pytest.raises(InputError, match=r'none\.png is missing; make all maps with ssul make-saliency'):
         LabelAugmentation('map').transform(results)
     with pytest.raises(InputError, match=r's\.png is 3 x 3 pixels, but its image is 4 x 2'):
         augment('map', salient=np.zeros((3, 3), np.uint8), folder=tmp_path)

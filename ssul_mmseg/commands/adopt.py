@@ -1,4 +1,5 @@
 """Start from a plain mmseg network: ssul adopt configs/mine.py deeplab.pth --out work_dirs/adopted."""
+import shlex
 from collections.abc import Sequence
 
 from .. import cli
@@ -24,4 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     images = find_images(args.images)
     for sentence in adopt(cfg, args.checkpoint, images, args.trust_pickled_weights):
         print(sentence)
-    print(f'add classes with: ssul train {args.config} --start-from {args.out} --tasks 1')
+    command = ['ssul', 'train', args.config, '--start-from', args.out, '--tasks', '1']
+    if args.cfg_options:
+        command += ['--cfg-options', *(f'{key}={cli.option_text(value)}' for key, value in args.cfg_options.items())]
+    print(f'add classes with: {shlex.join(command)}')

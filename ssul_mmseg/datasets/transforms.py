@@ -22,8 +22,8 @@ from .masks import read_mask
 SALIENCY = ('map', 'ground_truth', 'all')
 OF_LABELLED_FILES = ('LoadImage', 'LoadLabels', 'ShortSideCenterCrop')
 """Transforms of a test pipeline that load an image and its mask, or leave a part of both out."""
-REMEDY = ('save the map of any salient-object detector there as an 8-bit PNG with one channel (non-zero: salient), or '
-          'set saliency=ground_truth, or saliency=None for no unknown pixels')
+REMEDY = ('make all maps with ssul make-saliency, or save those of any salient-object detector there as 8-bit PNGs '
+          'with one channel (non-zero: salient), or set saliency=ground_truth, or saliency=None for no unknown pixels')
 
 
 @TRANSFORMS.register_module()

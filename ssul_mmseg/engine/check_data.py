@@ -82,18 +82,29 @@ def check_data(run: Run) -> Check:
     elif train is not None:
         check.faults += [f'task {task} ({_listed(train.names, run.scenario.tasks[task])}) has no image'
                          for task in run.tasks if not images[task].any()]
-    check.faults = _shortened(dict.fromkeys(check.faults))
+    check.faults = [*dict.fromkeys(check.faults)]
     return check
 
 
-def _shortened(sentences: Iterable[str]) -> list[str]:
-    """Say what to do about a kind of fault once, not for each of a thousand files."""
-    said, shortened = set(), []
+def shortened(sentences: Iterable[str], most: int | None = None) -> list[str]:
+    """Say what to do about a kind of fault once, not for each of a thousand files.
+
+    Args:
+        sentences: faults, each with its remedy after '; '.
+        most: how many of a kind are shown where there are more than four times as many; None: all.
+    """
+    kinds: dict[str, list[str]] = {}
     for sentence in sentences:
         fault, _, remedy = sentence.partition('; ')
-        shortened.append(fault if remedy in said else sentence)
-        said.add(remedy)
-    return shortened
+        kinds.setdefault(remedy, []).append(fault)
+    lines = []
+    for remedy, faults in kinds.items():
+        shown = faults if most is None or len(faults) <= 4 * most else faults[:most]
+        first, *others = shown
+        lines += [f'{first}; {remedy}' if remedy else first, *others]
+        if len(shown) < len(faults):
+            lines.append(f'and {len(faults) - len(shown):,} more of this kind (--all shows them)')
+    return lines
 
 
 def _title(run: Run) -> str:
@@ -155,6 +166,8 @@ def _task_table(scenario: Scenario, train: Split, images: Sequence[np.ndarray]) 
     for task, chosen in enumerate(images):
         facts = [train.facts[place] for place in np.flatnonzero(chosen)]
         shares = [f'{share:.1%}' if facts else 'n/a' for share in _shares(facts, scenario.labelled(task))]
+        if any(image.image_faults for image in facts):  # such as a missing map: what is unknown is not known
+            shares[1:3] = ['n/a', 'n/a']
         rows.append((str(task), _listed(train.names, scenario.tasks[task]), str(len(facts)), *shares))
     header = ('task', 'classes', 'images', 'labelled', 'background', 'unknown', 'ignored')
     return table(header, rows, text=(0, 1))

@@ -159,7 +159,10 @@ def _set_transform(cfg: Config, transform: dict) -> None:
         transform['saliency'] = cfg.saliency
     elif transform['type'] == 'RandomCrop':
         size = cfg.crop_size
-        transform['crop_size'] = (size, size) if isinstance(size, int) else tuple(size)
+        sides = tuple(size) if isinstance(size, list | tuple) else (size, size)
+        if len(sides) != 2 or any(type(side) is not int or side < 1 for side in sides):
+            raise InputError(f'crop_size is {size!r}; it is a number of pixels, at least 1, or (height, width)')
+        transform['crop_size'] = sides
         # Images smaller than the crop are padded to its size.
         if cfg.model.data_preprocessor.get('size_divisor') is None:
             cfg.model.data_preprocessor.setdefault('size', transform['crop_size'])

@@ -123,7 +123,7 @@ def read_finished(path: str | Path) -> dict | None:
         document = read_results(path)
         if document['final']['all'] is not None:
             return document
-        fault = f'the run of {path} has not learned all tasks'
+        fault = f'the last task of {path} is not learned, or not evaluated'
     print(f'warning: {fault}; it is left out', file=sys.stderr)
     return None
 

@@ -53,8 +53,8 @@ class SSUL(IncrementalSegmentor):
                  draws: int = 0,
                  **segmentor: Any) -> None:
         super().__init__(**segmentor)
-        if tau is not None and not 0 < tau < 1:
-            raise InputError(f'model.tau is {tau}; it is a probability between 0 and 1, 0.7 in the paper')
+        if tau is not None and (type(tau) not in (int, float) or not 0 < tau < 1):
+            raise InputError(f'model.tau is {tau!r}; it is a probability between 0 and 1, 0.7 in the paper')
         if weight_transfer not in WEIGHT_TRANSFER:
             raise InputError(
                 f'model.weight_transfer is {weight_transfer!r}; choose one of {", ".join(WEIGHT_TRANSFER)}')

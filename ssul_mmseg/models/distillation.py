@@ -97,5 +97,5 @@ def check_weight(key: str, weight: float, published: float) -> None:
     Raises:
         InputError: it is negative, or no number.
     """
-    if not weight >= 0:
-        raise InputError(f'model.{key} is {weight}; it is at least 0, as published {published:g}')
+    if type(weight) not in (int, float) or not weight >= 0:
+        raise InputError(f'model.{key} is {weight!r}; it is at least 0, as published {published:g}')

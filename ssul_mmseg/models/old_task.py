@@ -36,7 +36,8 @@ def check_weights(old: Mapping[str, Tensor], own: Mapping[str, Tensor], expected
     wrong = wrong or [key for key in sorted(expected) if _form(own[key]) != _form(old[key])]
     if wrong:
         raise InputError(f'the weights of task {task} do not fit this network: {wrong[0]} is missing, unknown or of '
-                         f'another shape or type ({len(wrong)} such in all); train task {task} with this config')
+                         f'another shape or type ({len(wrong)} such in all); take the config and the --cfg-options '
+                         f'that task {task} was learned or adopted with')
 
 
 def _form(tensor: Tensor) -> tuple:

@@ -2,6 +2,7 @@
 import torch
 from torch import Tensor
 
+from .batch import Batch
 from .segmentors import IncrementalSegmentor
 
 
@@ -21,6 +22,9 @@ def trained_labels(model: IncrementalSegmentor, data: dict, size: int) -> tuple[
     data = model.data_preprocessor(data, True)
     labels = torch.cat([sample.gt_sem_seg.data for sample in data['data_samples']])
     filled = torch.arange(max(size, len(labels))) % len(labels)
-    targets = model.targets(model.batch_of(data['inputs'][filled], labels[filled]))
+    inputs, shown = data['inputs'][filled], labels[filled]
+    # In task 0 no old network labels anything, so that the images need not pass the new one.
+    batch = model.batch_of(inputs, shown) if model.task else Batch(shown, inputs=inputs)
+    targets = model.targets(batch)
     return labels.to(torch.uint8).cpu(), model.decode_head.to_labels(targets[:len(labels)]).cpu()
 
