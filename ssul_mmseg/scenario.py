@@ -137,9 +137,9 @@ class Scenario:
 
     def check_task(self, task: int) -> int:
         """Return ``task`` if the scenario has it, else raise :class:`.InputError`."""
-        if not 0 <= task < len(self.tasks):
+        if not hasattr(task, '__index__') or not 0 <= task < len(self.tasks):
             raise InputError(f'scenario {self.name!r} has the tasks 0 to {len(self.tasks) - 1}, but '
-                             f'task {task} was asked for')
+                             f'task {task!r} was asked for')
         return task
 
 

@@ -185,6 +185,9 @@ def test_the_tool_reports_a_head_that_cannot_be_adopted(tmp_path):
     main = runpy.run_path(str(ROOT / 'tools/adopt.py'))['main']
     with pytest.raises(InputError, match=r'the head of .*a\.pth cannot be adopted'):
         main([str(ROOT / 'configs/ssul/shapes_4-1.py'), str(tmp_path / 'a.pth'), '--out', str(tmp_path / 'work')])
+    torch.save({'state_dict': {'decode_head.classifiers.task_0.0.weight': torch.zeros(3, 4, 1, 1)}}, tmp_path / 'a.pth')
+    with pytest.raises(InputError, match=r'a\.pth is of a run of this package, which needs no adoption'):
+        main([str(ROOT / 'configs/ssul/shapes_4-1.py'), str(tmp_path / 'a.pth'), '--out', str(tmp_path / 'work')])
     assert not (tmp_path / 'work').exists()
 
 

@@ -77,6 +77,8 @@ def test_wrong_input_says_what_is_wrong(args, words):
 def test_unknown_task_and_setting():
     with pytest.raises(InputError, match='tasks 0 to 5'):
         Scenario('15-1', 20).check_task(6)
+    with pytest.raises(InputError, match="task 'x' was asked for"):
+        Scenario('15-1', 20).check_task('x')
     with pytest.raises(InputError, match='disjoint'):
         Scenario('15-1', 20, setting='overlap')
 

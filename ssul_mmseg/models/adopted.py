@@ -59,6 +59,9 @@ def split_filters(state: Mapping[str, Tensor], file: str) -> tuple[dict[str, Ten
     Raises:
         InputError: there are no such filters.
     """
+    if any(key.startswith('decode_head.classifiers.') for key in state):
+        raise InputError(f'{file} is of a run of this package, which needs no adoption; add classes to that run with '
+                         'ssul train --start-from, or ssul add-class')
     weight, bias = state.get(f'{FILTERS}.weight'), state.get(f'{FILTERS}.bias')
     if weight is None or bias is None or weight.shape[2:] != (1, 1) or len(weight) < 2:
         raise InputError(f'the head of {file} cannot be adopted: it has no {FILTERS} of two or more 1x1 filters; give '
