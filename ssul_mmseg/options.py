@@ -41,6 +41,8 @@ NUMBERS = {
     'test_dataloader.num_workers': (True, 0),
     'train_cfg.max_epochs': (True, 1),
     'optim_wrapper.optimizer.lr': (False, 0),
+    'optim_wrapper.optimizer.momentum': (False, 0),
+    'optim_wrapper.optimizer.weight_decay': (False, 0),
 }
 SHOWN = 3
 """How many suggestions a message shows."""
@@ -251,6 +253,7 @@ def check_option(cfg: Config, key: str, value: Any) -> None:
         if name not in valid_keys(part, parts[:depth]):
             raise InputError(_no_such_key(cfg, key, part, parts, depth))
         part = _child(part, name)
+    _check_type(key, value)
     group = isinstance(part, dict) or key in OWN_PARTS or key == 'incremental'
     if value is False and key in OPTIONAL_PARTS:
         raise InputError(f'option {key} is a group of values, not False; to do without it, set {key}=None')
@@ -331,11 +334,8 @@ def valid_keys(part: Any, path: Iterable[str]) -> list[str]:
 
 def arguments_of(type_name: str) -> dict[str, Any]:
     """Arguments of a registered class with their annotations; its parents' too if it passes on ``**kwargs``."""
-    for registry in vars(registries).values():
-        built = registry.get(type_name) if isinstance(registry, Registry) else None
-        if built is not None:
-            break
-    else:
+    built = _registered(type_name)
+    if built is None:
         return {}
     arguments: dict[str, Any] = {}
     ancestors: tuple[Any, ...] = inspect.getmro(built)
@@ -354,3 +354,31 @@ def _child(part: Any, name: str) -> Any:
     if isinstance(part, list):
         return part[int(name)]
     return part.get(name) if isinstance(part, Mapping | Config) else None
+
+
+def _registered(type_name: str) -> Any:
+    """What is registered by a name, or None."""
+    for registry in _registries():
+        built = registry.get(type_name)
+        if built is not None:
+            return built
+    return None
+
+
+def _registries() -> list[Registry]:
+    """All registries of mmseg."""
+    return [registry for registry in vars(registries).values() if isinstance(registry, Registry)]
+
+
+def _check_type(key: str, value: Any) -> None:
+    """Refuse the name of a class that nothing has registered."""
+    # What solves a task is no component.
+    if not key.endswith('.type') or key == 'solver.type' or not isinstance(value, str):
+        return
+    if _registered(value) is not None:
+        return
+    known = {name for registry in _registries() for place in (registry, registry.parent) if place
+             for name in place.module_dict}
+    near = difflib.get_close_matches(value, known, 1)
+    hint = f'did you mean {near[0]}?' if near else 'name the module that registers it in custom_imports'
+    raise InputError(f'option {key} is {value!r}, a class that nothing has registered; {hint}')

@@ -80,6 +80,16 @@ def test_what_the_runner_reads_can_be_set(key):
     assert read_config(CONFIG, {key: 'x'})[key] == 'x'
 
 
+@pytest.mark.parametrize('options, words', [
+    ({'model.type': 'SUSL'}, r"model\.type is 'SUSL', a class that nothing has registered; did you mean SSUL\?"),
+    ({'optim_wrapper.optimizer.type': 'SDG'}, r'did you mean SGD\?'),
+    ({'model.backbone': dict(type='ResNte')}, r'model\.backbone\.type is .*; did you mean ResNet\?'),
+    ({'model.type': 'MyOwn'}, 'name the module that registers it in custom_imports')], ids=str)
+def test_a_class_that_nobody_knows_is_refused_with_the_nearest_name(options, words):
+    with pytest.raises(InputError, match=words):
+        read_config(CONFIG, options)
+
+
 @pytest.mark.parametrize('key', ['memory', 'feature_cache'])
 def test_to_do_without_a_group_is_none(key):
     with pytest.raises(InputError, match=f'to do without it, set {key}=None'):
@@ -95,6 +105,7 @@ def test_to_do_without_a_group_is_none(key):
     ('incremental.train_cfg.max_epochs', [0, 'ten', 1.5], 'a whole number of at least 1'),
     ('optim_wrapper.optimizer.lr', ['1e-3x', -.1, float('nan'), float('inf'), None], 'a number of at least 0'),
     ('incremental.optim_wrapper.optimizer.lr', ['fast', -1], 'a number of at least 0'),
+    ('optim_wrapper.optimizer.momentum', ['high', -1], 'a number of at least 0'),
     ('method', [5, None, ''], 'a name for tables'), ('dataset_name', [5, None], 'a name for tables'),
 ])
 def test_a_value_of_another_kind_is_refused_with_its_key(key, values, kind):
