@@ -1,10 +1,12 @@
 """Scan masks for the values that each holds, in several processes; detect that files have changed since."""
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import TypeVar
@@ -105,9 +107,17 @@ def in_processes(read: Callable[[Sequence], T], chunks: Sequence[Sequence], work
     if workers < 2:
         yield from map(read, chunks)
         return
+    workers = min(workers, len(chunks))
+    ahead = iter(chunks)
     try:
-        with ProcessPoolExecutor(min(workers, len(chunks)), get_context('fork'), _end_with_parent) as pool:
-            yield from pool.map(read, chunks)
+        with ProcessPoolExecutor(workers, get_context('fork'), _end_with_parent) as pool:
+            # A few at a time. After an error map() would cancel what it has submitted, and where cancelled chunks are
+            # left the pool of Python 3.11.2 may wait for ever.
+            given = deque(pool.submit(read, chunk) for chunk in islice(ahead, 2 * workers))
+            while given:
+                result = given.popleft().result()
+                given.extend(pool.submit(read, chunk) for chunk in islice(ahead, 1))
+                yield result
     except BrokenProcessPool as error:
         raise InputError('a process that scans masks was killed, most often for lack of memory; free some, then run '
                          'again') from error
