@@ -1,4 +1,4 @@
-"""Seconds of variants that take turns, peak memory of one in a process of its own, and the machine."""
+"""Seconds of variants that take turns, peak memory of one, and the machine."""
 import ctypes
 import gc
 import math
@@ -102,23 +102,42 @@ def _synchronize(device: str) -> None:
 
 
 def peak_memory(build: Callable[..., Work], *args: object, device: str = 'cpu') -> int | None:
-    """Peak memory of one run of ``build(*args)`` in a fresh process, with what it was built of.
+    """Peak memory of one run of ``build(*args)``, with what it was built of.
 
     Args:
         build: a module's function; what it returns is run once.
         *args: its arguments.
-        device: 'cpu': resident memory beyond the libraries; 'cuda': memory that tensors took on the GPU.
+        device: 'cpu': resident memory beyond the libraries, in a fresh process; 'cuda': memory that tensors took on
+            the GPU, in this process, as PyTorch counts them.
 
     Returns:
         Bytes; None where the system does not report it (other than Linux, or a locked container).
     """
-    if device == 'cpu' and not STATUS.is_file():
-        return None
+    if device != 'cpu':
+        return _peak_of_tensors(build, args)
+    return _peak_of_process(build, args) if STATUS.is_file() else None
+
+
+def _peak_of_tensors(build: Callable[..., Work], args: Iterable) -> int:
+    """Most bytes that tensors of one run took on the GPU."""
+    # The libraries' workspaces stay once they are there: they must not count for the first variant alone.
+    _load_libraries('cuda')
+    _free_unused()
+    start = torch.cuda.memory_allocated()
+    work = build(*args)
+    _free_unused()
+    torch.cuda.reset_peak_memory_stats()
+    work()
+    return torch.cuda.max_memory_allocated() - start
+
+
+def _peak_of_process(build: Callable[..., Work], args: Iterable) -> int | None:
+    """Most bytes that one run held resident in a fresh process."""
     # Forked from a server that has never computed: a fork of this process would inherit its idle OpenMP threads.
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload([__name__, build.__module__])
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_measure_peak, args=(sender, build, args, device))
+    process = context.Process(target=_send_peak, args=(sender, build, args))
     process.start()
     sender.close()
     try:
@@ -129,27 +148,21 @@ def peak_memory(build: Callable[..., Work], *args: object, device: str = 'cpu') 
         process.join()
 
 
-def _measure_peak(sender: multiprocessing.connection.Connection, build: Callable[..., Work], args: Iterable,
-                  device: str) -> None:
+def _send_peak(sender: multiprocessing.connection.Connection, build: Callable[..., Work], args: Iterable) -> None:
     """Send the peak memory of one run."""
-    _load_libraries()
+    _load_libraries('cpu')
     # What is freed must not hide what running takes, nor count as it.
     _free_unused()
-    start = _resident('VmRSS') if device == 'cpu' else 0
+    start = _resident('VmRSS')
     work = build(*args)
     _free_unused()
-    if device == 'cpu':
-        try:
-            Path('/proc/self/clear_refs').write_text('5')
-        except OSError:
-            sender.send(None)
-            return
-        work()
-        sender.send(_resident('VmHWM') - start)
-    else:
-        torch.cuda.reset_peak_memory_stats()
-        work()
-        sender.send(torch.cuda.max_memory_allocated())
+    try:
+        Path('/proc/self/clear_refs').write_text('5')
+    except OSError:
+        sender.send(None)
+        return
+    work()
+    sender.send(_resident('VmHWM') - start)
 
 
 def _free_unused() -> None:
@@ -158,11 +171,12 @@ def _free_unused() -> None:
     getattr(ctypes.CDLL(None), 'malloc_trim', lambda pad: None)(0)
 
 
-def _load_libraries() -> None:
+def _load_libraries(device: str) -> None:
     """Use once what loads more code at its first use: convolution, interpolation, backward pass, SGD."""
     layer = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Upsample(scale_factor=2, mode='bilinear'))
+    layer.to(device)
     optimizer = torch.optim.SGD(layer.parameters())
-    nn.functional.softplus(layer(torch.randn(2, 3, 16, 16))).sum().backward()
+    nn.functional.softplus(layer(torch.randn(2, 3, 16, 16, device=device))).sum().backward()
     optimizer.step()
 
 

@@ -1,4 +1,4 @@
-"""Every method's iteration of a task that is not the first: seconds, and peak memory in a process of its own."""
+"""Every method's iteration of a task that is not the first: seconds and peak memory."""
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -12,7 +12,7 @@ DEFINITIONS = {
     'trunk': "the forward pass of backbone and ASPP alone, in our memory layout: what no formulation can avoid",
     'ours_all_survive': 'the worst case: every old class exceeds tau in every image',
     'seconds': 'median, least and most of the repetitions, variants in turns; images in memory, loading not included',
-    'peak_memory_bytes': 'in a process of its own, networks included; CPU: resident beyond the libraries; GPU: tensors',
+    'peak_memory_bytes': 'networks included; CPU: resident beyond the libraries, in a process of its own; GPU: tensors',
     'task': 'extrapolated from measured iterations: visits x seconds per image',
     'newton, analytic': 'a solved task: every image passes the trunk once, extrapolated from measured passes, and '
                         'becomes cells (for both those of newton, pseudo-labels included); then all cells are solved',
