@@ -125,6 +125,7 @@ def _peak_of_tensors(build: Callable[..., Work], args: Iterable) -> int:
     _free_unused()
     start = torch.cuda.memory_allocated()
     work = build(*args)
+    work()  # cuDNN tries its algorithms at a first run, some with gigabytes of workspace
     _free_unused()
     torch.cuda.reset_peak_memory_stats()
     work()
