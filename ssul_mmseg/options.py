@@ -1,7 +1,4 @@
 """Read a config with its ``--cfg-options``; refuse misspelt options and options without effect."""
-from . import components  # noqa: F401 - registers what a config may name
-
-# isort: split
 import difflib
 import inspect
 import math
@@ -11,11 +8,11 @@ from dataclasses import fields
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import Registry, init_default_scope
+from mmengine.registry import init_default_scope
 from mmengine.runner import LogProcessor, Runner
-from mmseg import registry as registries
 from torch.utils.data import DataLoader
 
+from .components import arguments_of, registered, remedy_for_unregistered
 from .config_files import find
 from .datasets.classes import class_ids, class_names, metainfo_of
 from .errors import InputError
@@ -332,23 +329,6 @@ def valid_keys(part: Any, path: Iterable[str]) -> list[str]:
     return sorted(keys)
 
 
-def arguments_of(type_name: str) -> dict[str, Any]:
-    """Arguments of a registered class with their annotations; its parents' too if it passes on ``**kwargs``."""
-    built = _registered(type_name)
-    if built is None:
-        return {}
-    arguments: dict[str, Any] = {}
-    ancestors: tuple[Any, ...] = inspect.getmro(built)
-    for ancestor in ancestors:
-        parameters = inspect.signature(ancestor.__init__).parameters.values()
-        own = {p.name: p.annotation for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-        arguments = own | arguments
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    arguments.pop('self', None)
-    return arguments
-
-
 def _child(part: Any, name: str) -> Any:
     """The part of a config that a key names; None if the config leaves that argument at its default."""
     if isinstance(part, list):
@@ -356,29 +336,11 @@ def _child(part: Any, name: str) -> Any:
     return part.get(name) if isinstance(part, Mapping | Config) else None
 
 
-def _registered(type_name: str) -> Any:
-    """What is registered by a name, or None."""
-    for registry in _registries():
-        built = registry.get(type_name)
-        if built is not None:
-            return built
-    return None
-
-
-def _registries() -> list[Registry]:
-    """All registries of mmseg."""
-    return [registry for registry in vars(registries).values() if isinstance(registry, Registry)]
-
-
 def _check_type(key: str, value: Any) -> None:
     """Refuse the name of a class that nothing has registered."""
     # What solves a task is no component.
     if not key.endswith('.type') or key == 'solver.type' or not isinstance(value, str):
         return
-    if _registered(value) is not None:
-        return
-    known = {name for registry in _registries() for place in (registry, registry.parent) if place
-             for name in place.module_dict}
-    near = difflib.get_close_matches(value, known, 1)
-    hint = f'did you mean {near[0]}?' if near else 'name the module that registers it in custom_imports'
-    raise InputError(f'option {key} is {value!r}, a class that nothing has registered; {hint}')
+    if registered(value) is None:
+        raise InputError(f'option {key} is {value!r}, a class that nothing has registered; '
+                         f'{remedy_for_unregistered(value)}')
