@@ -62,6 +62,14 @@ def test_a_row_may_say_where_the_papers_numbers_stand(tmp_path):
     assert '53.56 |       14.48 |       44.25' in shown and '71.37' in shown
 
 
+def test_the_ablations_numbers_stand_beside_no_other_scenario(tmp_path):
+    text = TABLE.replace("base = 'SSUL'", "paper = ['table3_ablation_voc_15-1', 'no freeze']", 1)
+    plan = finished(tmp_path, text, Scenario('15-5', 20))
+    shown = write_tables(plan, plan.cells)
+    # SSUL-M has the paper's numbers of 15-5 beside it, by its name.
+    assert 'VOC 15-5' in shown and '44.25' not in shown and '| SSUL-M |' in shown and '78.40' in shown
+
+
 def test_what_is_not_done_is_counted(tmp_path):
     plan = finished(tmp_path)
     shown = write_tables(plan, plan.cells[:2])

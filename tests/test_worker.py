@@ -69,6 +69,11 @@ def test_one_worker_runs_every_job_once_the_shared_task_first(tmp_path):
     assert again == ['[9/9 done, 0 at work here] the sweep begins']
 
 
+def test_a_run_whose_folder_was_deleted_is_reported(tmp_path):
+    job = plan_of(tmp_path).bases[0]
+    assert worker._last_line(job) == f'its folder {job.folder} is gone'
+
+
 def test_a_failed_run_is_reported_and_stops_only_what_starts_from_it(tmp_path):
     plan = plan_of(tmp_path, fail=1)
     done = worked(plan)

@@ -13,6 +13,8 @@ from ..work_dir.results import read_results
 from .tables import comparison_table
 
 PAPER_TABLES = {'VOC': 'table1_voc', 'ADE20K': 'table2_ade'}
+ABLATED = '15-1', 'overlapped'
+"""Scenario and setting of the paper's Tables 3 and 4, which a row's ``paper`` names."""
 SEVERAL = ', several class orders'
 
 
@@ -160,7 +162,9 @@ def _paper(place: Place, method: str, papers: Mapping[str, Sequence[str]]) -> li
     """The paper's numbers of a method in a place, by its name or where ``papers`` says that they stand."""
     if place.order:
         return None
-    return paper_row(papers[method]) if method in papers else paper_numbers(*place[:3], method)
+    if method not in papers:
+        return paper_numbers(*place[:3], method)
+    return paper_row(papers[method]) if (place.scenario, place.setting) == ABLATED else None
 
 
 def paper_numbers(dataset: str, scenario: str, setting: str, method: str) -> list[float] | None:

@@ -182,5 +182,8 @@ class Worker:
 
 def _last_line(job: Job) -> str:
     """The last line that a run's process has printed."""
-    lines = (job.folder / LOG).read_text(errors='replace').splitlines()
+    log = job.folder / LOG
+    if not log.is_file():
+        return f'its folder {job.folder} is gone'
+    lines = log.read_text(errors='replace').splitlines()
     return next((line.strip() for line in reversed(lines) if line.strip()), 'nothing printed yet')
