@@ -41,6 +41,7 @@ def test_penalty_and_its_gradient():
     bias = dict(model.named_parameters())[name]
     with torch.no_grad():
         bias += torch.tensor([.1, .2, -.1])
+    assert model.penalty().item() == pytest.approx(500 * .015843, abs=5e-4)
     assert model.penalty().item() == pytest.approx(7.921348, abs=1e-5)
     bias.grad = torch.tensor([1., 1., 1.])
     model.before_step()

@@ -45,6 +45,7 @@ def test_gradient_of_unbiased_ce(target, expected):
 def test_old_background_may_be_any_new_class():
     old = torch.tensor([.5, 1.5]).view(1, 2, 1, 1)
     assert unbiased_kd(Z, old).item() == approx(.296149)
+    assert 10 * unbiased_kd(Z, old).item() == approx(2.961492)
     wide, three = torch.tensor([1., 2., 0., -1.]).view(1, 4, 1, 1), torch.tensor([.5, 1.5, 0.]).view(1, 3, 1, 1)
     assert unbiased_kd(wide, three).item() == approx(.307518)
 

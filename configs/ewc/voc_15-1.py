@@ -1,4 +1,3 @@
 _base_ = '../fine_tuning/voc_15-1.py'
 method = 'EWC'
 model = dict(type='EWC', decode_head=dict(dropout_ratio=0))
-incremental = dict(optim_wrapper=dict(optimizer=dict(lr=0.001)))

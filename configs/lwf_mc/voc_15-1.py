@@ -1,4 +1,3 @@
 _base_ = '../fine_tuning/voc_15-1.py'
 method = 'LwF-MC'
 model = dict(type='LwFMC', decode_head=dict(dropout_ratio=0, loss_decode=dict(type='SigmoidBCELoss')))
-incremental = dict(optim_wrapper=dict(optimizer=dict(lr=0.001)))

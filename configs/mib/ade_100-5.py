@@ -1,4 +1,3 @@
 _base_ = '../fine_tuning/ade_100-5.py'
 method = 'MiB'
 model = dict(type='MiB', decode_head=dict(dropout_ratio=0))
-incremental = dict(optim_wrapper=dict(optimizer=dict(lr=0.001)))

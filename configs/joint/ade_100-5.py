@@ -1,0 +1,3 @@
+_base_ = '../fine_tuning/ade_100-5.py'
+method = 'joint'
+scenario = dict(joint=True)
