@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 from PIL import Image
 from test_machine import PAGES, REUSES, faults_of_a_new_tensor
-from tiny import METHODS, ROOT, has_memory, tiny_config, tiny_options, voc_tree
+from tiny import METHODS, ROOT, ade_tree, has_memory, tiny_config, tiny_options, voc_tree
 
 from ssul_mmseg.engine.run import Run
 from ssul_mmseg.engine.scenario_loop import evaluate_task, run_scenario
@@ -17,6 +17,9 @@ from ssul_mmseg.errors import InputError
 from ssul_mmseg.work_dir.weights import load_state
 
 TWO_TASKS = {'scenario.name': '19-1'}
+# Every row of the paper's Table 1.
+ADE = ['ssul/ade_100-5_m', *(f'{method}/ade_100-5' for method in (
+    'ewc', 'lwf_mc', 'ilt', 'mib', 'plop', 'ssul', 'joint'))]
 
 
 @pytest.fixture(scope='module')
@@ -57,6 +60,22 @@ def test_every_method_runs_to_its_table(tree, tmp_path, config):
         before, after = weights(tmp_path, 0), weights(tmp_path, 1)
         moved = {key for key in before if not torch.equal(before[key], after[key])}
         assert moved and all('classifiers.background' in key or 'classifiers.unknown' in key for key in moved)
+
+
+@pytest.fixture(scope='module')
+def ade(tmp_path_factory):
+    return ade_tree(tmp_path_factory.mktemp('data') / 'ade')
+
+
+@pytest.mark.parametrize('config', ADE)
+def test_every_row_of_table_1_learns_a_tree_in_ade_s_layout(ade, tmp_path, config):
+    options = {'train_cfg.max_epochs': 1} | ({'memory.size': 8} if has_memory(config) else {})
+    tasks = range(1 if 'joint' in config else 2)
+    document = run_scenario(tiny_config(ade, tmp_path, f'configs/{config}.py', **options), tasks)
+    last = document['tasks'][-1]['IoU']
+    # Background counts for what no task has labelled yet.
+    assert len(last) == (151 if 'joint' in config else 106) and [*last][:2] == ['background', 'wall']
+    assert all(0 <= last[name] <= 100 for name in [*last][:20])
 
 
 @pytest.fixture(scope='module')
