@@ -105,10 +105,10 @@ def peak_memory(build: Callable[..., Work], *args: object, device: str = 'cpu') 
     """Peak memory of one run of ``build(*args)``, with what it was built of.
 
     Args:
-        build: a module's function; what it returns is run once.
+        build: a module's function; what it returns is run.
         *args: its arguments.
-        device: 'cpu': resident memory beyond the libraries, in a fresh process; 'cuda': memory that tensors took on
-            the GPU, in this process, as PyTorch counts them.
+        device: 'cpu': resident memory beyond the libraries, of a first run in a fresh process; 'cuda': memory that
+            tensors took on the GPU, of a second run in this process, as PyTorch counts them.
 
     Returns:
         Bytes; None where the system does not report it (other than Linux, or a locked container).
