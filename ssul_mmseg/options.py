@@ -30,6 +30,9 @@ READ_KEYS = sorted({*OWN_KEYS, *RUNNER_KEYS, *inspect.signature(Runner.__init__)
 NEEDED_KEYS = ('scenario', 'model', 'train_dataloader', 'test_dataloader', 'dataset_name', 'saliency', 'crop_size')
 # Groups that a config may leave out.
 OPTIONAL_PARTS = ('memory', 'feature_cache')
+# Groups, and lists of groups, that no run can do without.
+NEEDED_PARTS = (r'scenario|train_cfg|randomness|checkpoint|model(\.(data_preprocessor|decode_head))?|.*\.pipeline|'
+                r'(train|test)_dataloader(\.batch_sampler|\.dataset(\.dataset)?)?')
 # Numbers that mmengine and PyTorch do not check: key -> (whether it is a whole number, the least value).
 NUMBERS = {
     'train_dataloader.batch_size': (True, 1),
@@ -115,7 +118,6 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         _refuse_decided(key)
         if annotation in (bool, 'bool') and type(value) is not bool:
             raise InputError(f'{key} is {value!r}; it is True or False')
-    _check_values(cfg)
     _resolve_order(cfg)
     return cfg
 
@@ -205,11 +207,12 @@ def set_options(cfg: Config, options: Mapping[str, Any]) -> None:
         options: dotted key to value.
 
     Raises:
-        InputError: an option does not exist.
+        InputError: an option does not exist, or a value of the config is out of range then.
     """
     for key, value in options.items():
         check_option(cfg, key, value)
         _set(cfg, key.split('.'), value)
+    _check_values(cfg)
 
 
 def _set(part: Any, path: Sequence[str], value: Any) -> None:
@@ -252,16 +255,38 @@ def check_option(cfg: Config, key: str, value: Any) -> None:
         part = _child(part, name)
     _check_type(key, value)
     group = isinstance(part, dict) or key in OWN_PARTS or key == 'incremental'
-    if value is False and key in OPTIONAL_PARTS:
-        raise InputError(f'option {key} is a group of values, not False; to do without it, set {key}=None')
-    if group and not isinstance(value, dict) and (value is not None or parts[-1].isdigit()):
-        raise InputError(f'option {key} is a group of values, not {value!r}; set one of them, such as '
-                         f'{key}.{valid_keys(part, parts)[0]}=...')
-    if not group and isinstance(value, dict) and part is not None:
-        raise InputError(f'option {key} is a value such as {part!r}, not a group of values')
+    _check_group(key, part, group, value, valid_keys(part, parts))
     if group and value is not None:
         for name, child in value.items():
             check_option(cfg, f'{key}.{name}', child)
+
+
+def _check_group(key: str, part: Any, group: bool, value: Any, keys: list[str]) -> None:
+    """Refuse a plain value for a group or a list of groups, a group for a plain value, and None for what runs need.
+
+    Args:
+        key: dotted key.
+        part: what the config has there.
+        group: whether a group belongs there.
+        value: the option's value.
+        keys: what the group may hold.
+    """
+    groups = bool(part) and _is_list_of_groups(part)
+    if value is False and key in OPTIONAL_PARTS:
+        raise InputError(f'option {key} is a group of values, not False; to do without it, set {key}=None')
+    needed = re.fullmatch(NEEDED_PARTS, key) or key.split('.')[-1].isdigit()
+    fits = _is_list_of_groups(value) if groups else isinstance(value, dict)
+    if (group or groups) and not fits and (value is not None or needed):
+        kind = 'list of groups' if groups else 'group'
+        raise InputError(f'option {key} is a {kind} of values, not {value!r}; set one of them, such as '
+                         f'{key}.{keys[0]}=...')
+    if not group and isinstance(value, dict) and part is not None:
+        raise InputError(f'option {key} is a value such as {part!r}, not a group of values')
+
+
+def _is_list_of_groups(part: Any) -> bool:
+    """Whether a part of a config is a list, such as a pipeline, of groups, such as transforms."""
+    return isinstance(part, list) and all(isinstance(entry, dict) for entry in part)
 
 
 def _no_such_key(cfg: Config, key: str, part: Any, parts: Sequence[str], depth: int) -> str:

@@ -1,4 +1,5 @@
 """A user's mistake is one sentence, a mistake in code keeps its traceback."""
+import os
 from collections import OrderedDict
 
 import pytest
@@ -47,6 +48,9 @@ def test_a_library_that_is_given_a_wrong_value_is_no_wrong_code(tree, tmp_path):
         cfg.merge_from_dict({key: value})
         with pytest.raises(InputError, match='cannot be used'), config_faults(cfg):
             MODELS.build(dict(cfg.model, decode_head=dict(cfg.model.decode_head, classes_per_task=(2, ))))
+    with pytest.raises(TypeError) as error:
+        os.path.isfile(None)  # in a module that Python holds frozen, without a file
+    assert not is_programming_error(error.value)
     assert not is_programming_error(ValueError('a value'))
 
 

@@ -149,6 +149,7 @@ def test_tasks_of_any_sizes_go_on(learned, sizes, name):
     (dict(task=3), 'scenario .* has the tasks 0 to 1'),
     (dict(test_images='images'), 'test images and test masks are given one without the other'),
     (dict(options={'model.tua': 1}), "there is no 'tua' in model"),
+    (dict(options={'test_dataloader.num_workers': 'map'}), 'a whole number of at least 0'),
     (dict(config='none.py'), 'there is no config'),
 ])
 def test_a_mistake_is_a_sentence_and_leaves_nothing(learned, data, arguments, words):

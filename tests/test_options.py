@@ -155,6 +155,26 @@ def test_a_group_is_no_value():
         read_config(CONFIG, {'memory': 'dict(size=5)'})
 
 
+@pytest.mark.parametrize(('key', 'value', 'kind'), [
+    ('scenario', None, 'group'),
+    ('model.decode_head', None, 'group'),
+    ('train_dataloader.dataset.dataset', None, 'group'),
+    ('test_dataloader.dataset.pipeline', 'map', 'list of groups'),
+    ('test_dataloader.dataset.pipeline', None, 'list of groups'),
+    ('test_dataloader.dataset.pipeline', ['LoadImage'], 'list of groups'),
+    ('param_scheduler', 'poly', 'list of groups'),
+])
+def test_what_a_run_needs_stays_a_group(key, value, kind):
+    with pytest.raises(InputError, match=f'{key} is a {kind} of values'):
+        read_config(CONFIG, {key: value})
+
+
+def test_a_list_of_groups_may_be_another_or_none():
+    cfg = read_config(CONFIG, {'custom_hooks': [{'type': 'EMAHook'}], 'param_scheduler': []})
+    assert (cfg.custom_hooks[0].type, cfg.param_scheduler) == ('EMAHook', [])
+    assert read_config(CONFIG, {'param_scheduler': None}).param_scheduler is None
+
+
 def test_wrong_configs(tmp_path):
     with pytest.raises(InputError, match=r'did you mean .*voc_15-1_m\.py'):
         read_config(CONFIG.replace('15-1_m', '15-1m'))

@@ -205,6 +205,12 @@ def test_random_scale_keeps_image_and_labels_together():
     assert (results['gt_seg_map'][::2, ::2] == scene()['gt_seg_map']).all()
 
 
+@pytest.mark.parametrize('scale', [None, 0, 'map', (1, ), (.5, 0), (.5, float('nan')), ('.5', '2')])
+def test_a_scale_is_two_factors(scale):
+    with pytest.raises(InputError, match=r'scale of RandomScale is .*; give the smallest and the largest factor'):
+        RandomScale(scale)
+
+
 @pytest.mark.parametrize('shape', [(20, 30), (30, 20), (7, 7), (513, 700)])
 def test_center_crop_is_square_and_centred(shape):
     results = ShortSideCenterCrop(14).transform(scene(shape))

@@ -1,6 +1,7 @@
 """Turn files into augmented labels: load, augment labels as SSUL does (Eq. 1, rows 1, 3, 4), scale, crop."""
 import io
 import logging
+import math
 import random
 from collections.abc import Sequence
 from functools import cache
@@ -215,10 +216,17 @@ class RandomScale(BaseTransform):
     """Scale image and labels by one factor, drawn uniformly (DeepLab-v3: 0.5 to 2 times the image's own size).
 
     Args:
-        scale: smallest and largest factor.
+        scale: smallest and largest factor, above 0.
+
+    Raises:
+        InputError: ``scale`` is no such pair.
     """
 
     def __init__(self, scale: tuple[float, float] = (0.5, 2.0)) -> None:
+        pair = isinstance(scale, list | tuple) and len(scale) == 2
+        if not pair or not all(isinstance(factor, int | float) and 0 < factor < math.inf for factor in scale):
+            raise InputError(f'scale of RandomScale is {scale!r}; give the smallest and the largest factor, both above '
+                             '0, such as (0.5, 2.0)')
         self.scale = tuple(scale)
 
     def transform(self, results: dict) -> dict:
