@@ -1,4 +1,5 @@
 """From photographs to saliency maps that a task reads: detectors, files, resuming, bad input."""
+import functools
 import json
 import os
 import runpy
@@ -29,10 +30,10 @@ RED = (220, 30, 30)
 GREY = (90, 90, 90)
 
 
-def red_network(path, inputs=((1, 3, 16, 24), ), channels=1, metadata=None, element=TensorProto.FLOAT):
+def red_network(path, inputs=((1, 3, 16, 24), ), channels=1, metadata=None, element=TensorProto.FLOAT, red=1.):
     """An ONNX network whose scores are the red channel minus the blue one of its input, with a second output."""
     weights = np.zeros((channels, 3, 1, 1), np.float32)
-    weights[:, 0], weights[:, 2] = 1, -1
+    weights[:, 0], weights[:, 2] = red, -1
     given = [helper.make_tensor_value_info(f'input{i}', element, shape) for i, shape in enumerate(inputs)]
     shape = (inputs[0][0], channels, *inputs[0][2:])
     results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ('map', 'other')]
@@ -113,11 +114,25 @@ def test_opencv_runs_the_same_network(network, monkeypatch):
     image = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
     expected = NetworkDetector(network).detect(image)
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
-    np.testing.assert_allclose(NetworkDetector(network, size=(16, 24)).detect(image), expected, atol=1e-5)
+    opencv = functools.partial(NetworkDetector, mean=MEAN, deviation=DEVIATION)
+    np.testing.assert_allclose(opencv(network, size=(16, 24)).detect(image), expected, atol=1e-5)
     with pytest.raises(InputError, match=r'OpenCV does not say .*--size HEIGHT WIDTH, or install onnxruntime: pip'):
-        NetworkDetector(network)
+        opencv(network)
+    # It does not read the metadata, which may hold other values than ImageNet's.
+    with pytest.raises(InputError, match=r'--deviation \(ImageNet.s: --mean 0.485 0.456 0.406 --deviation 0.229'):
+        NetworkDetector(network, size=(16, 24), mean=MEAN)
     with pytest.raises(InputError, match='OpenCV cannot read the network'):
-        NetworkDetector(TOOL, size=(16, 24))
+        opencv(TOOL, size=(16, 24))
+    with pytest.raises(InputError, match=r'first output of .* is 1 x 2 x 16 x 24 float32'):
+        opencv(red_network(network.parent / 'two.onnx', channels=2), size=(16, 24))
+
+
+def test_scores_that_are_no_numbers_make_no_map(folder, tmp_path):
+    """A map of them would say that nothing stands out."""
+    detector = NetworkDetector(red_network(tmp_path / 'red.onnx', red=np.nan))
+    with pytest.raises(InputError, match=r'red.onnx gives scores that are no finite numbers for .*0\.jpg'):
+        write_maps(detector, {'0': folder / '0.jpg'}, tmp_path / 'out')
+    assert not list((tmp_path / 'out').glob('*.png'))
 
 
 def test_size_that_a_network_leaves_open(tmp_path):

@@ -93,7 +93,7 @@ class MapWriter(Dataset):
         """Write the map of one photograph, unless a whole one is there.
 
         Raises:
-            InputError: the map cannot be written.
+            InputError: the map cannot be written, or the detector fails on the photograph.
         """
         name, file = self.photographs[position]
         target = self.out / f'{name}.png'
@@ -103,7 +103,11 @@ class MapWriter(Dataset):
             image = read_photograph(file)
         except InputError as error:
             return Outcome(fault=error.fault)
-        found = Image.fromarray(salient_pixels(self.detector.detect(image), image.shape[:2], self.threshold))
+        scores = self.detector.detect(image)
+        if not np.isfinite(scores).all():
+            raise InputError(f'{self.detector.settings["detector"]} gives scores that are no finite numbers for '
+                             f'{file}; give another --model')
+        found = Image.fromarray(salient_pixels(scores, image.shape[:2], self.threshold))
         with _write_faults(self.out):
             write_atomically(target, lambda stream: found.save(stream, 'PNG'))
         return Outcome()

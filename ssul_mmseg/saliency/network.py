@@ -11,6 +11,7 @@ from ..work_dir.files import digest
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's mean and standard deviation of RGB values from 0 to 1, by which U^2-Net was trained."""
+IMAGENET = f'--mean {" ".join(map(str, MEAN))} --deviation {" ".join(map(str, DEVIATION))}'
 INSTALL = "pip install 'ssul_mmseg[saliency]'"
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -25,8 +26,8 @@ class NetworkDetector:
     Args:
         file: ONNX file with one input (1, 3, h, w) of RGB values; its first output is the map (1, 1, h, w).
         size: height and width of the input; only needed where the file leaves them open or OpenCV reads it.
-        mean: mean of RGB values between 0 and 1.
-        deviation: their standard deviation.
+        mean: mean of RGB values between 0 and 1; needed where OpenCV reads the file.
+        deviation: their standard deviation; likewise.
 
     Raises:
         InputError: the file is missing, damaged, or a network with other inputs or outputs.
@@ -42,8 +43,11 @@ class NetworkDetector:
                              '--model classical, which needs none') from error
         self._run, fixed, metadata = _open(file, content)
         self.size = _input_size(file, fixed, size)
-        self.mean = tuple(mean or _colours(file, metadata, 'mean') or MEAN)
-        self.deviation = tuple(deviation or _colours(file, metadata, 'std') or DEVIATION)
+        if metadata is None and not (mean and deviation):
+            raise InputError(f'OpenCV does not say which mean and deviation {file} was trained with; give them with '
+                             f"--mean and --deviation (ImageNet's: {IMAGENET}), or install onnxruntime: {INSTALL}")
+        self.mean = tuple(mean or _colours(file, metadata or {}, 'mean') or MEAN)
+        self.deviation = tuple(deviation or _colours(file, metadata or {}, 'std') or DEVIATION)
         self.settings = dict(detector=Path(file).name, checksum=digest(content), size=list(self.size),
                              mean=list(self.mean), deviation=list(self.deviation))
         self._probe(file)
@@ -80,12 +84,12 @@ class NetworkDetector:
                              '1 x 1 x height x width float32; give a salient-object network such as u2netp.onnx')
 
 
-def _open(file: str | Path, content: bytes) -> tuple[Run, Sequence | None, dict[str, str]]:
-    """Open a network: a function that runs it, the shape of its input if the engine reports it, and its metadata."""
+def _open(file: str | Path, content: bytes) -> tuple[Run, Sequence | None, dict[str, str] | None]:
+    """Open a network: a function that runs it, and its input's shape and its metadata, both None with OpenCV."""
     try:
         import onnxruntime
     except ImportError:
-        return _open_with_opencv(file), None, {}
+        return _open_with_opencv(file), None, None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # one process a core is faster
     options.log_severity_level = 4
