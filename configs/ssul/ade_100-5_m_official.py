@@ -5,6 +5,7 @@ model = dict(
     data_preprocessor=dict(seg_pad_val=254),  # unknown, as are all pixels of no class
     backbone=dict(norm_cfg=dict(momentum=0.01)), decode_head=dict(classifier='conv'), merge_unknown='scores')
 memory = dict(labels='seen')
+feature_cache = None  # each visit of an image is augmented anew
 train_dataloader = dict(batch_sampler=dict(half_pass=True))
 test_evaluator = dict(future_classes='ignore')
 train_cfg = dict(max_epochs=100)

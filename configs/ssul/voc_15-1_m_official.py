@@ -6,6 +6,7 @@ model = dict(
     data_preprocessor=dict(seg_pad_val=0), backbone=dict(norm_cfg=dict(momentum=0.01)),
     decode_head=dict(classifier='conv'), merge_unknown='scores')
 memory = dict(labels='seen')
+feature_cache = None  # each visit of an image is augmented anew
 train_dataloader = dict(batch_sampler=dict(half_pass=True))
 test_evaluator = dict(future_classes='ignore')
 optim_wrapper = dict(optimizer=dict(nesterov=True), paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))))

@@ -107,8 +107,8 @@ class SSUL(IncrementalSegmentor):
             return target
         head = self.decode_head
         pseudo_labels = upsampled_pseudo_labels if head.independent_channels else upsampled_softmax_pseudo_labels
-        logits = self.old_model.logits(batch).float()
-        pseudo = pseudo_labels(logits, head.num_old, batch.labels.shape[1:], self.tau, head.align_corners)
+        logits = batch.old['logits'] if batch.old else self.old_model.logits(batch)
+        pseudo = pseudo_labels(logits.float(), head.num_old, batch.labels.shape[1:], self.tau, head.align_corners)
         unlabelled = (batch.labels == BACKGROUND) | (batch.labels == UNKNOWN)
         return torch.where(unlabelled & (pseudo > 0), pseudo, target)
 

@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .old_model import OldModel
-from .segmentors import Batch, IncrementalSegmentor, OldTask
+from .segmentors import IncrementalSegmentor, OldTask
 
 if TYPE_CHECKING:
     from .heads import IncrementalHead
 
 
 class DistillingSegmentor(IncrementalSegmentor):
-    """A segmentor that keeps the old network beside the one that learns, and asks it for its logits.
+    """A segmentor that keeps the old network beside the one that learns.
 
     Args:
         segmentor: the arguments of :class:`~ssul_mmseg.models.segmentors.IncrementalSegmentor`.
@@ -24,10 +24,6 @@ class DistillingSegmentor(IncrementalSegmentor):
         """Take over the old weights, and keep the old network."""
         super().start_task(old)
         self.old_model = OldModel(self)
-
-    def ask_old_model(self, batch: Batch) -> dict[str, Tensor]:
-        """Logits of the old network."""
-        return {'logits': self.old_model.logits(batch)} if self.old_model else {}
 
 
 def old_class_distillation(logits: Tensor, old_logits: Tensor) -> Tensor:
@@ -87,7 +83,7 @@ def check_head(head: 'IncrementalHead', method: str, softmax: bool = True) -> No
 
 
 def check_weight(key: str, weight: float, published: float) -> None:
-    """Refuse a weight of a loss that is negative.
+    """Refuse a weight of a loss that is negative or infinite.
 
     Args:
         key: the option of the model.
@@ -95,7 +91,7 @@ def check_weight(key: str, weight: float, published: float) -> None:
         published: the value that was published.
 
     Raises:
-        InputError: it is negative, or no number.
+        InputError: it is negative, infinite, or no number.
     """
-    if type(weight) not in (int, float) or not weight >= 0:
+    if type(weight) not in (int, float) or not 0 <= weight < math.inf:
         raise InputError(f'model.{key} is {weight!r}; it is at least 0, as published {published:g}')

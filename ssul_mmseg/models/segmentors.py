@@ -116,7 +116,7 @@ class IncrementalSegmentor(PartlyFrozenSegmentor):
         """Prepare with the training data at hand, after the weights are there and before the first batch."""
 
     def ask_old_model(self, batch: Batch) -> dict[str, Tensor]:
-        """What the old network says of a batch, kept in ``batch.old``.
+        """What the old network says of a batch, kept in ``batch.old``: its ``logits``, where a method keeps it.
 
         Called where the trunk learns, without gradients, and before anything that learns runs: so the activations of
         the two networks are never in memory together. Give back little, such as logits on the grid of the features.
@@ -124,7 +124,7 @@ class IncrementalSegmentor(PartlyFrozenSegmentor):
         Args:
             batch: with labels, and with images, or with the backbone's maps where it is frozen; without features.
         """
-        return {}
+        return {'logits': self.old_model.logits(batch)} if self.old_model else {}
 
     def targets(self, batch: Batch) -> Tensor:
         """Training targets of a batch.
