@@ -79,6 +79,7 @@ def test_runs_without_results_are_left_out_with_a_line_each(save, tmp_path, caps
 @pytest.mark.parametrize(('place', 'expected'), [
     (('VOC', '15-1', 'overlapped', 'SSUL-M'), [78.36, 49.01, 71.37]),  # Table 1
     (('VOC', '19-1', 'overlapped', 'joint'), [77.51, 77.04, 77.43]),
+    (('VOC train', '15-1', 'overlapped', 'SSUL'), [77.31, 36.59, 67.61]),
     (('ADE20K', '100-5', 'overlapped', 'SSUL'), [39.94, 17.4, 32.48]),  # Table 2
     (('VOC', '10-1', 'overlapped', 'EWC'), None),
     (('VOC', '15-1', 'disjoint', 'SSUL-M'), None),

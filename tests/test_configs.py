@@ -1,3 +1,4 @@
+import functools
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,41 @@ def test_config_is_short_shallow_and_of_its_name(path):
         ade = 100 if path.stem.endswith('_official') else 60
         assert cfg.train_cfg.max_epochs == (50 if path.stem.startswith('voc') else ade)
         assert cfg.get('memory', {}).get('size', 0) in (0, 100 if path.stem.startswith('voc') else 300)
+
+
+def values(config, *keys):
+    """Values of a config, each by its dotted key."""
+    cfg = read_config(str(ROOT / f'configs/{config}.py'))
+    return [functools.reduce(lambda part, name: part[name], key.split('.'), cfg) for key in keys]
+
+
+def test_the_values_by_which_the_results_on_vocs_own_masks_were_made():
+    rates = 'optim_wrapper.optimizer.lr', 'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult'
+    later = 'incremental.optim_wrapper.optimizer.lr', 'incremental.train_cfg.max_epochs'
+    for method in ('ssul', 'fine_tuning', 'lwf', 'lwf_mc', 'ilt', 'mib', 'plop', 'ewc', 'ipseg'):
+        assert values(f'{method}/voc_lite_15-1', *rates, *later) == [.1, .1, .01, 30], method
+    epochs, views, batch, skip = values('ssul/voc_lite_15-1', 'train_cfg.max_epochs', 'feature_cache.views',
+                                        'train_dataloader.batch_size', 'model.decode_head.skip')
+    assert (epochs, views, batch, skip) == (15, 5, 16, True)
+    assert values('ssul/voc_lite_15-1_newton', 'model.draws', 'incremental.solver.decay') == [8192, .01]
+    assert values('analytic/voc_lite_15-1', 'model.power', 'model.gamma') == [.5, 30]
+    # docs/results.md says why these are not the published ones.
+    for config in ('ewc/voc_lite_15-1', 'ewc/shapes_4-1'):
+        assert values(config, 'model.penalty_weight') == [100]
+    assert values('plop/shapes_4-1', 'model.pod_weight', 'model.logits_weight') == [.001, .00005]
+
+
+@pytest.mark.parametrize('name', ['voc_15-1_m', 'ade_100-5_m'])
+def test_official_configs_differ_from_the_papers_as_the_authors_code_does(name):
+    """As docs/paper_and_code.md lists it."""
+    keys = ('model.merge_unknown', 'model.decode_head.classifier', 'model.backbone.norm_cfg.momentum',
+            'train_dataloader.batch_sampler.half_pass', 'feature_cache', 'test_evaluator.future_classes',
+            'optim_wrapper.optimizer.nesterov', 'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult',
+            'incremental.optim_wrapper.paramwise_cfg.custom_keys.background.lr_mult')
+    assert values(f'ssul/{name}_official', *keys) == ['scores', 'conv', .01, True, None, 'ignore', True, .1, 1e-4]
+    if name.startswith('ade'):
+        later = values(f'ssul/{name}_official', 'train_cfg.max_epochs', 'incremental.optim_wrapper.optimizer.lr')
+        assert later == [100, .05]
 
 
 @pytest.mark.parametrize('name', ['voc_15-1_m', 'ade_100-5_m'])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mmseg.registry import MODELS
 from PIL import Image
 from tiny import ROOT, voc_tree
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -73,6 +74,14 @@ def test_a_smaller_stride_has_the_features_of_a_larger_one_in_between_its_own(si
             assert list(fine[stage].shape[2:]) == places
 
 
+@pytest.mark.parametrize(('arch', 'channels'), [('lite0', 320), ('lite1', 320), ('lite2', 352)])
+@torch.no_grad()
+def test_every_arch_is_dilated_and_has_the_channels_that_its_config_names(arch, channels):
+    fine, coarse = (pretrained(arch, output_stride=stride, out_indices=(6, ))(noise(97))[0] for stride in (16, 32))
+    assert fine.shape == (1, channels, 7, 7)
+    assert_equal_features(fine[..., ::2, ::2], coarse)
+
+
 @pytest.mark.parametrize('channels_last', [False, True])
 @torch.no_grad()
 def test_memory_layout_changes_nothing(channels_last):
@@ -95,14 +104,18 @@ def test_blocks_that_nothing_reads_are_left_out():
 
 @torch.no_grad()
 def test_a_photograph_gets_its_class():
-    """Grace Hopper in uniform, in whole and at the size of the weights; (x - 127) / 128 is what the weights expect."""
+    """Grace Hopper in uniform, in whole and at the size of the weights, as the config hands it to the network."""
     from matplotlib import cbook
     with cbook.get_sample_data('grace_hopper.jpg') as file:
         photograph = Image.open(file).convert('RGB').resize((SIZE, SIZE))
-    pixels = torch.from_numpy(np.array(photograph)).permute(2, 0, 1).float().unsqueeze(0)
+    # A pipeline loads BGR; the weights expect (x - 127) / 128 of RGB.
+    loaded = torch.from_numpy(np.array(photograph)[..., ::-1].copy()).permute(2, 0, 1)
+    preprocessor = MODELS.build(read_config(str(ROOT / 'configs/ssul/voc_lite_15-1.py')).model.data_preprocessor)
+    pixels = preprocessor(dict(inputs=[loaded], data_samples=None))['inputs']
+    torch.testing.assert_close(pixels, (loaded.flip(0).float().unsqueeze(0) - 127) / 128)
     classifier = load_from_efficientnet_lite('efficientnet-lite://lite0')
     for output_stride in (32, 16):
-        features, = pretrained(output_stride=output_stride, out_indices=(7, ))((pixels - 127) / 128)
+        features, = pretrained(output_stride=output_stride, out_indices=(7, ))(pixels)
         scores = F.linear(features.mean((2, 3)), classifier['_fc.weight'], classifier['_fc.bias'])
         assert scores.argmax().item() == MILITARY_UNIFORM
 

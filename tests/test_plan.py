@@ -116,6 +116,24 @@ def test_the_papers_tables_have_its_rows():
     assert len(read_table(ROOT / 'configs/tables/fig3b.toml').orders) == 20
 
 
+def test_small_tables_on_vocs_own_masks_are_the_papers():
+    tables = {path.stem: read_table(path) for path in TABLES}
+    # The classical detector stands for DRFI.
+    for name in ('table3', 'table4'):
+        small, papers = ({row.name.replace('classical', 'DRFI'): row.paper for row in tables[stem].rows if row.paper}
+                         for stem in (f'voc_lite_{name}', name))
+        assert small == papers and len(papers) == {'table3': 4, 'table4': 7}[name]
+    orders = tables['fig3b'].orders
+    assert tables['voc_lite_fig3b'].orders == {letter: orders[letter] for letter in 'abcde'}
+    methods = {row.name for row in tables['voc_lite_table1'].rows}
+    assert methods >= {row.name for row in tables['table1'].rows} | {'fine-tuning', 'LwF', 'Analytic', 'IPSeg'}
+    lite = [table for stem, table in tables.items() if stem.startswith('voc_lite')]
+    assert len(lite) == 7
+    for table in lite:
+        assert table.options == lite[0].options and table.base_seed == 0
+    assert (lite[0].options['train_cfg.max_epochs'], lite[0].options['feature_cache.views']) == (9, 3)
+
+
 def test_rows_of_one_base_train_the_same_task_0():
     """What their configs say of task 0 is the same, but for what only later tasks read."""
     from ssul_mmseg.engine.task_config import task_config

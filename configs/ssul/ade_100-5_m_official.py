@@ -1,9 +1,8 @@
 # The authors' code where it differs from the paper, see voc_15-1_m_official.py; other scenarios: scenario.name=50-50.
 _base_ = './ade_100-5_m.py'
 method = 'SSUL-official'
-model = dict(
-    data_preprocessor=dict(seg_pad_val=254),  # unknown, as are all pixels of no class
-    backbone=dict(norm_cfg=dict(momentum=0.01)), decode_head=dict(classifier='conv'), merge_unknown='scores')
+model = dict(data_preprocessor=dict(seg_pad_val=254),  # unknown, as are all pixels of no class
+             backbone=dict(norm_cfg=dict(momentum=0.01)), decode_head=dict(classifier='conv'), merge_unknown='scores')
 memory = dict(labels='seen')
 feature_cache = None  # each visit of an image is augmented anew
 train_dataloader = dict(batch_sampler=dict(half_pass=True))
