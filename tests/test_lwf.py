@@ -38,5 +38,5 @@ def test_losses_of_a_later_task():
 def test_task_0_is_plain_and_a_negative_weight_is_refused():
     model = tiny_model([3], 'LwF', SOFTMAX).train()
     assert set(model.loss(torch.randn(2, 3, 32, 32), samples_of(torch.zeros(2, 32, 32).byte()))) == {'loss_ce'}
-    with pytest.raises(InputError, match=r'model\.weight is -1; it is at least 0, as published 100'):
+    with pytest.raises(InputError, match=r'model\.weight is -1; it is at least 0 and finite, as published 100'):
         tiny_model([3], 'LwF', SOFTMAX, weight=-1)

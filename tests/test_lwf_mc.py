@@ -51,5 +51,5 @@ def test_losses_of_a_later_task():
 
 
 def test_a_negative_weight_is_refused():
-    with pytest.raises(InputError, match=r'model\.weight is -1; it is at least 0, as published 10'):
+    with pytest.raises(InputError, match=r'model\.weight is -1; it is at least 0 and finite, as published 10'):
         tiny_model([3], 'LwFMC', SIGMOID, weight=-1)

@@ -105,5 +105,5 @@ def test_the_old_network_runs_before_the_new_one_and_stays_as_it_is():
 
 
 def test_a_negative_weight_is_refused():
-    with pytest.raises(InputError, match=r'model\.weight is -1; it is at least 0, as published 10'):
+    with pytest.raises(InputError, match=r'model\.weight is -1; it is at least 0 and finite, as published 10'):
         tiny_model([3], 'MiB', SOFTMAX, weight=-1)

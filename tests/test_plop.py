@@ -161,7 +161,7 @@ def test_other_options_are_refused():
     for options, message in [
             (dict(median='mean'), r"model\.median is 'mean'; choose one of code, exact"),
             (dict(entropy='sum'), r"model\.entropy is 'sum'; choose one of code, normalised"),
-            (dict(pod_weight=-1), r'model\.pod_weight is -1; it is at least 0, as published 0\.01'),
+            (dict(pod_weight=-1), r'model\.pod_weight is -1; it is at least 0 and finite, as published 0\.01'),
             (dict(logits_weight=-1), r'model\.logits_weight is -1')]:
         with pytest.raises(InputError, match=message):
             tiny_model([3], 'PLOP', SOFTMAX, **options)

@@ -94,4 +94,4 @@ def check_weight(key: str, weight: float, published: float) -> None:
         InputError: it is negative, infinite, or no number.
     """
     if type(weight) not in (int, float) or not 0 <= weight < math.inf:
-        raise InputError(f'model.{key} is {weight!r}; it is at least 0, as published {published:g}')
+        raise InputError(f'model.{key} is {weight!r}; it is at least 0 and finite, as published {published:g}')
