@@ -208,11 +208,14 @@ def run_killed(cfg, task, **options):
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
+# The second as the rows of configs/tables/voc_lite_table1.toml: images pass the backbone once; and with exemplars.
+@pytest.mark.parametrize('cached', [False, True], ids=['plain', 'frozen backbone and memory'])
 @pytest.mark.parametrize('method', METHODS)
-def test_every_method_goes_on_in_mid_task(tree, tmp_path, method):
+def test_every_method_goes_on_in_mid_task(tree, tmp_path, method, cached):
     options = {'scenario.name': '15-5', 'checkpoint.interval': 1, 'checkpoint.by_epoch': False,
                'train_cfg.max_epochs': 1, 'incremental.train_cfg.max_epochs': 4,
-               **({'memory.size': 8} if has_memory(method) else {})}
+               **({'memory.size': 8} if cached or has_memory(method) else {}),
+               **({'model.freeze_backbone': True, 'feature_cache': dict(views=2)} if cached else {})}
     path = f'configs/{method}.py'
     whole, parts = (tiny_config(tree, tmp_path / name, path, **options) for name in ('whole', 'parts'))
     for task in range(len(run_scenario(whole)['tasks'])):
