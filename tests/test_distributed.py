@@ -141,9 +141,11 @@ def pair(tmp_path_factory):
     processes.join()
 
 
-def method_config(tree, work_dir, method):
+def method_config(tree, work_dir, method, cached):
     """A tiny config of one of METHODS; at the usual learning rate such a network would be chaotic."""
     own = {'plop/voc_15-1': {'model.median': 'exact', 'model.entropy': 'normalised'}}.get(method, {})
+    if cached:  # as the rows of configs/tables/voc_lite_table1.toml, where images pass the backbone once
+        own |= {'model.freeze_backbone': True, 'feature_cache': dict(views=2)}
     return tiny_config(tree, work_dir, f'configs/{method}.py', **{
         'scenario.name': '19-1', 'train_cfg.max_epochs': 1, 'incremental.train_cfg.max_epochs': 3,
         'optim_wrapper.optimizer.lr': .001, **({'memory.size': 10} if has_memory(method) else {}), **own})
@@ -153,12 +155,14 @@ def method_config(tree, work_dir, method):
 QUICK = ('ewc/voc_15-1', 'plop/voc_15-1')
 
 
-@pytest.mark.parametrize('method', [
-    pytest.param(method, marks=() if method in QUICK else pytest.mark.slow) for method in METHODS])
-def test_processes_share_what_a_method_gathers(tree, pair, tmp_path, method):
+@pytest.mark.parametrize(('method', 'cached'), [
+    pytest.param(method, cached, marks=() if method in QUICK and not cached else pytest.mark.slow,
+                 id=f'{method}, frozen backbone' if cached else method)
+    for method in METHODS for cached in (False, True)])
+def test_processes_share_what_a_method_gathers(tree, pair, tmp_path, method, cached):
     """The gradients' average of EWC, the medians of PLOP and its means over images; of others their loss."""
-    run_scenario(method_config(tree, tmp_path / 'alone', method))
-    pair(tree, tmp_path / 'shared', method)
+    run_scenario(method_config(tree, tmp_path / 'alone', method, cached))
+    pair(tree, tmp_path / 'shared', method, cached)
     tasks = sorted(path.name for path in (tmp_path / 'alone').glob('task_*'))
     assert len(tasks) == (1 if method.startswith('joint') else 2)
     one, two = (load_state(tmp_path / name / tasks[-1] / 'weights.pth') for name in ('alone', 'shared'))

@@ -3,7 +3,7 @@
 # arithmetic, in seconds of one core for one image, measured on a shared server at output stride 16:
 #   a training step of the whole network: lite0 0.21 at crop 257 (225: 0.15, 192: 0.10), lite2 0.26 (0.24, 0.14)
 #   the trunk alone, without gradients: lite0 0.05 at 257, 0.08 at 321, lite2 0.07 at 257
-#   base task of 15-1 and 15-5: 15 epochs * 1,263 images * 0.21 = 1.1 hours (measured: 64 minutes of one core, 1.4 hours on a busy machine); of 19-1:
+#   base task of 15-1 and 15-5: 15 epochs * 1,263 images * 0.21 = 1.1 hours (measured; 1.4 on a busy machine); of 19-1:
 #     1,435 images, 1.3 hours; of 10-1: 881, 0.8 hours; of 5-3 and 5-1: 413, 0.4 hours; joint training: 1,464, 1.3 hours
 #   tasks 1 to 5 of 15-1, SSUL: 404 images * 5 views * 0.05 = 2 minutes, then the kept features alone
 #   tasks 1 to 5 of 15-1, fine-tuning: 30 epochs * 404 images * 0.21 = 42 minutes
