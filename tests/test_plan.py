@@ -83,8 +83,8 @@ def test_shipped_tables_can_run(path, monkeypatch):
     found = make_plan(read_table(path))
     check_plan(found)
     assert found.bases and len(found.cells) >= 4 and found.name == path.stem
-    shared = {'voc_lite': 'voc_lite', 'shapes_table3': 'shapes_ablations', 'shapes_table4': 'shapes_ablations',
-              'shapes_fig': 'shapes_ablations'}
+    shared = {'voc_lite': 'voc_lite', 'voc_trunk': 'voc_trunk', 'shapes_table3': 'shapes_ablations',
+              'shapes_table4': 'shapes_ablations', 'shapes_fig': 'shapes_ablations'}
     folders = [folder for start, folder in shared.items() if path.stem.startswith(start)]
     assert found.folder == Path('work_dirs', *(folders or [path.stem]))
 
