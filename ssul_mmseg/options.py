@@ -31,8 +31,8 @@ NEEDED_KEYS = ('scenario', 'model', 'train_dataloader', 'test_dataloader', 'data
 # Groups that a config may leave out.
 OPTIONAL_PARTS = ('memory', 'feature_cache')
 # Groups, and lists of groups, that no run can do without.
-NEEDED_PARTS = (r'scenario|train_cfg|randomness|checkpoint|model(\.(data_preprocessor|decode_head))?|.*\.pipeline|'
-                r'(train|test)_dataloader(\.batch_sampler|\.dataset(\.dataset)?)?')
+NEEDED_PARTS = (r'scenario|train_cfg|randomness|checkpoint|.*\.pipeline|'
+                r'model(\.(data_preprocessor|backbone|decode_head))?|(train|test)_dataloader(\.batch_sampler|\.dataset(\.dataset)?)?')
 # Numbers that mmengine and PyTorch do not check: key -> (whether it is a whole number, the least value).
 NUMBERS = {
     'train_dataloader.batch_size': (True, 1),
@@ -114,10 +114,8 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         raise InputError(f'config {path} is not of a scenario: {(missing or ["scenario.name"])[0]} is missing; '
                          'start from one of ssul configs')
     set_options(cfg, options or {})
-    for key, value, annotation in _values(cfg.to_dict()):
+    for key, _, _ in _values(cfg.to_dict()):
         _refuse_decided(key)
-        if annotation in (bool, 'bool') and type(value) is not bool:
-            raise InputError(f'{key} is {value!r}; it is True or False')
     _resolve_order(cfg)
     return cfg
 
@@ -154,7 +152,11 @@ def _check_values(cfg: Config) -> None:
         name = cfg.get(key, cfg.model.type)
         if not isinstance(name, str) or not name:
             raise InputError(f'{key} is {name!r}; it is a name for tables, such as {key}=mine')
-    values = {key: value for key, value, _ in _values(cfg.to_dict())}
+    entries = [*_values(cfg.to_dict())]
+    for key, value, annotation in entries:
+        if annotation in (bool, 'bool') and type(value) is not bool:
+            raise InputError(f'{key} is {value!r}; it is True or False')
+    values = {key: value for key, value, _ in entries}
     for key, (whole, least) in NUMBERS.items():
         for place in (key, f'incremental.{key}'):
             value = values.get(place, least)
@@ -239,7 +241,7 @@ def check_option(cfg: Config, key: str, value: Any) -> None:
         value: its value; the keys of a dict are checked too.
     """
     _refuse_decided(key)
-    part: Any = cfg.to_dict()
+    given, part = key, cfg.to_dict()
     # The group 'incremental' holds values that replace the config's own from task 1 on.
     if key.startswith('incremental.'):
         key = key.removeprefix('incremental.')
@@ -255,10 +257,10 @@ def check_option(cfg: Config, key: str, value: Any) -> None:
         part = _child(part, name)
     _check_type(key, value)
     group = isinstance(part, dict) or key in OWN_PARTS or key == 'incremental'
-    _check_group(key, part, group, value, valid_keys(part, parts))
+    _check_group(given, part, group, value, valid_keys(part, parts))
     if group and value is not None:
         for name, child in value.items():
-            check_option(cfg, f'{key}.{name}', child)
+            check_option(cfg, f'{given}.{name}', child)
 
 
 def _check_group(key: str, part: Any, group: bool, value: Any, keys: list[str]) -> None:
@@ -274,8 +276,8 @@ def _check_group(key: str, part: Any, group: bool, value: Any, keys: list[str]) 
     groups = bool(part) and _is_list_of_groups(part)
     if value is False and key in OPTIONAL_PARTS:
         raise InputError(f'option {key} is a group of values, not False; to do without it, set {key}=None')
-    needed = re.fullmatch(NEEDED_PARTS, key) or key.split('.')[-1].isdigit()
-    fits = _is_list_of_groups(value) if groups else isinstance(value, dict)
+    needed = re.fullmatch(NEEDED_PARTS, key.removeprefix('incremental.')) or key.split('.')[-1].isdigit()
+    fits = _is_list_of_groups(value) and bool(value or not needed) if groups else isinstance(value, dict)
     if (group or groups) and not fits and (value is not None or needed):
         kind = 'list of groups' if groups else 'group'
         raise InputError(f'option {key} is a {kind} of values, not {value!r}; set one of them, such as '
@@ -286,7 +288,7 @@ def _check_group(key: str, part: Any, group: bool, value: Any, keys: list[str]) 
 
 def _is_list_of_groups(part: Any) -> bool:
     """Whether a part of a config is a list, such as a pipeline, of groups, such as transforms."""
-    return isinstance(part, list) and all(isinstance(entry, dict) for entry in part)
+    return isinstance(part, list | tuple) and all(isinstance(entry, dict) for entry in part)
 
 
 def _no_such_key(cfg: Config, key: str, part: Any, parts: Sequence[str], depth: int) -> str:

@@ -150,6 +150,7 @@ def test_tasks_of_any_sizes_go_on(learned, sizes, name):
     (dict(test_images='images'), 'test images and test masks are given one without the other'),
     (dict(options={'model.tua': 1}), "there is no 'tua' in model"),
     (dict(options={'test_dataloader.num_workers': 'map'}), 'a whole number of at least 0'),
+    (dict(options={'model.freeze': 'no'}), r"model\.freeze is 'no'; it is True or False"),
     (dict(config='none.py'), 'there is no config'),
 ])
 def test_a_mistake_is_a_sentence_and_leaves_nothing(learned, data, arguments, words):

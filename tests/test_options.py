@@ -2,6 +2,7 @@ import pytest
 from tiny import ROOT, tiny_options, voc_tree
 
 from ssul_mmseg.engine.scenario_loop import run_scenario
+from ssul_mmseg.engine.task_config import task_config
 from ssul_mmseg.errors import InputError
 from ssul_mmseg.options import read_config
 
@@ -161,6 +162,9 @@ def test_a_group_is_no_value():
     ('train_dataloader.dataset.dataset', None, 'group'),
     ('test_dataloader.dataset.pipeline', 'map', 'list of groups'),
     ('test_dataloader.dataset.pipeline', None, 'list of groups'),
+    ('test_dataloader.dataset.pipeline', [], 'list of groups'),
+    ('model.backbone', None, 'group'),
+    ('incremental.model.backbone', None, 'group'),
     ('test_dataloader.dataset.pipeline', ['LoadImage'], 'list of groups'),
     ('param_scheduler', 'poly', 'list of groups'),
 ])
@@ -169,10 +173,17 @@ def test_what_a_run_needs_stays_a_group(key, value, kind):
         read_config(CONFIG, {key: value})
 
 
+def test_what_later_tasks_read_may_be_left_out(tmp_path):
+    cfg = read_config(CONFIG, {'incremental': None, 'custom_hooks': None})
+    cfg.work_dir = str(tmp_path)
+    assert task_config(cfg, 1).custom_hooks
+
+
 def test_a_list_of_groups_may_be_another_or_none():
     cfg = read_config(CONFIG, {'custom_hooks': [{'type': 'EMAHook'}], 'param_scheduler': []})
     assert (cfg.custom_hooks[0].type, cfg.param_scheduler) == ('EMAHook', [])
     assert read_config(CONFIG, {'param_scheduler': None}).param_scheduler is None
+    assert len(read_config(CONFIG, {'param_scheduler': ({'type': 'PolyLR'}, )}).param_scheduler) == 1
 
 
 def test_wrong_configs(tmp_path):

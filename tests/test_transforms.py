@@ -209,6 +209,7 @@ def test_random_scale_keeps_image_and_labels_together():
 def test_a_scale_is_two_factors(scale):
     with pytest.raises(InputError, match=r'scale of RandomScale is .*; give the smallest and the largest factor'):
         RandomScale(scale)
+    assert RandomScale(np.array([.5, 2.])).scale == (.5, 2.)
 
 
 @pytest.mark.parametrize('shape', [(20, 30), (30, 20), (7, 7), (513, 700)])

@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--score', metavar='MASKS', help='folder of masks <id>.png to compare the maps with')
     parser.add_argument('--threshold', type=float, default=THRESHOLD,
                         help=f'between 0 and 1, above which a pixel is salient; default: {THRESHOLD}')
-    network = parser.add_argument_group('of a network, where its file does not fix them')
+    network = parser.add_argument_group('of a network, where its file does not fix them (OpenCV, which runs it where '
+                                        'onnxruntime is missing, needs all three)')
     network.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='of its input, in pixels')
     network.add_argument('--mean', type=float, nargs=3, metavar='X', help="of RGB values from 0 to 1; default: "
                          "ImageNet's")

@@ -3,8 +3,9 @@ import io
 import logging
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
+from numbers import Real
 from pathlib import Path
 
 import mmcv
@@ -223,11 +224,11 @@ class RandomScale(BaseTransform):
     """
 
     def __init__(self, scale: tuple[float, float] = (0.5, 2.0)) -> None:
-        pair = isinstance(scale, list | tuple) and len(scale) == 2
-        if not pair or not all(isinstance(factor, int | float) and 0 < factor < math.inf for factor in scale):
+        factors = list(scale) if isinstance(scale, Iterable) else []
+        if len(factors) != 2 or not all(isinstance(x, Real) and 0 < x < math.inf for x in factors):
             raise InputError(f'scale of RandomScale is {scale!r}; give the smallest and the largest factor, both above '
                              '0, such as (0.5, 2.0)')
-        self.scale = tuple(scale)
+        self.scale = tuple(factors)
 
     def transform(self, results: dict) -> dict:
         """Resize ``img`` (bilinear) and the label maps of ``seg_fields`` (nearest)."""

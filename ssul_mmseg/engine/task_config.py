@@ -70,7 +70,7 @@ def task_config(cfg: Config, task: int, tta: bool = False) -> Config:
         _set_loops(cfg, scenario, task)
         _set_evaluator(cfg, task)
         cfg.custom_hooks = [
-            *cfg.get('custom_hooks', []),
+            *(cfg.get('custom_hooks') or []),
             *(dict(type=name) for name in HOOKS),
             dict(type='CheckpointResumeHook', **cfg.get('checkpoint', {})),
             *([] if cfg.get('quiet') else [dict(type='ProgressHook')]),
@@ -92,7 +92,7 @@ def network_config(cfg: Config, task: int) -> Config:
     """
     cfg = copy.deepcopy(cfg)
     if task > 0:
-        cfg.merge_from_dict(cfg.get('incremental', {}))
+        cfg.merge_from_dict(cfg.get('incremental') or {})
     for key in ('load_from', 'resume'):
         if cfg.get(key):
             raise InputError(f'{key} is set, but every task starts from the weights of the task before; remove it, and '

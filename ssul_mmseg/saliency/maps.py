@@ -44,7 +44,8 @@ def salient_pixels(scores: np.ndarray, shape: tuple[int, int], threshold: float)
     """Make a hard map of scores: min-max normalised, resized to the image, cut at the threshold.
 
     Args:
-        scores: float32 (h, w); equal scores everywhere mean that nothing stands out.
+        scores: float32 (h, w); equal scores everywhere mean that nothing stands out; so do scores that are no
+            numbers, which a network that divides by their range gives for an image of one colour.
         shape: height and width of the image.
         threshold: between 0 and 1; what lies above is salient.
 
@@ -93,7 +94,7 @@ class MapWriter(Dataset):
         """Write the map of one photograph, unless a whole one is there.
 
         Raises:
-            InputError: the map cannot be written, or the detector fails on the photograph.
+            InputError: the map cannot be written.
         """
         name, file = self.photographs[position]
         target = self.out / f'{name}.png'
@@ -103,11 +104,7 @@ class MapWriter(Dataset):
             image = read_photograph(file)
         except InputError as error:
             return Outcome(fault=error.fault)
-        scores = self.detector.detect(image)
-        if not np.isfinite(scores).all():
-            raise InputError(f'{self.detector.settings["detector"]} gives scores that are no finite numbers for '
-                             f'{file}; give another --model')
-        found = Image.fromarray(salient_pixels(scores, image.shape[:2], self.threshold))
+        found = Image.fromarray(salient_pixels(self.detector.detect(image), image.shape[:2], self.threshold))
         with _write_faults(self.out):
             write_atomically(target, lambda stream: found.save(stream, 'PNG'))
         return Outcome()

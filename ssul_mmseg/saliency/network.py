@@ -42,10 +42,11 @@ class NetworkDetector:
             raise InputError(f'network {file} cannot be read ({error.strerror or error}); give an ONNX file, or '
                              '--model classical, which needs none') from error
         self._run, fixed, metadata = _open(file, content)
+        if metadata is None and not (size and mean and deviation):
+            raise InputError(f'OpenCV does not say which input size, mean and deviation {file} has; give them with '
+                             f"--size HEIGHT WIDTH, --mean and --deviation (ImageNet's: {IMAGENET}), or install "
+                             f'onnxruntime: {INSTALL}')
         self.size = _input_size(file, fixed, size)
-        if metadata is None and not (mean and deviation):
-            raise InputError(f'OpenCV does not say which mean and deviation {file} was trained with; give them with '
-                             f"--mean and --deviation (ImageNet's: {IMAGENET}), or install onnxruntime: {INSTALL}")
         self.mean = tuple(mean or _colours(file, metadata or {}, 'mean') or MEAN)
         self.deviation = tuple(deviation or _colours(file, metadata or {}, 'std') or DEVIATION)
         self.settings = dict(detector=Path(file).name, checksum=digest(content), size=list(self.size),
@@ -73,8 +74,10 @@ class NetworkDetector:
 
     def _probe(self, file: str | Path) -> None:
         """Run the network once to see its output: the file may leave its shape open, and OpenCV does not report it."""
+        # Noise, as a network that divides by the range of its scores may give no numbers for an image of one colour.
+        noise = np.random.default_rng(0).standard_normal((1, 3, *self.size), dtype=np.float32)
         try:
-            output = self._run(np.zeros((1, 3, *self.size), np.float32))
+            output = self._run(noise)
         except Exception as error:  # each engine has errors of its own
             raise InputError(f'network {file} does not run on an input of 1 x 3 x {self.size[0]} x {self.size[1]} '
                              f'({_first_line(error)}); give its own input size with --size HEIGHT WIDTH') from error
@@ -82,6 +85,9 @@ class NetworkDetector:
             shape = ' x '.join(map(str, output.shape))
             raise InputError(f'the first output of {file} is {shape} {output.dtype}, but a map of saliency is '
                              '1 x 1 x height x width float32; give a salient-object network such as u2netp.onnx')
+        if not np.isfinite(output).all():
+            raise InputError(f'the scores of {file} are no finite numbers for an image of noise; give a whole ONNX '
+                             'file')
 
 
 def _open(file: str | Path, content: bytes) -> tuple[Run, Sequence | None, dict[str, str] | None]:
@@ -131,10 +137,8 @@ def _open_with_opencv(file: str | Path) -> Run:
 def _input_size(file: str | Path, fixed: Sequence | None, size: tuple[int, int] | None) -> tuple[int, int]:
     """Height and width of a network's input: those that the file fixes, else those that are given."""
     if fixed is None:
-        if size is not None:
-            return size
-        raise InputError(f'OpenCV does not say which input size {file} has; give it with --size HEIGHT WIDTH, or '
-                         f'install onnxruntime: {INSTALL}')
+        assert size is not None  # OpenCV needs it, and the detector has asked for it
+        return size
     batch, channels, *sides = fixed
     # A side that the file leaves open has a name or None instead of a number.
     if (isinstance(batch, int) and batch != 1) or (isinstance(channels, int) and channels != 3):
