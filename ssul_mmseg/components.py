@@ -19,7 +19,10 @@ __all__ = ['arguments_of', 'datasets', 'engine', 'methods', 'metrics', 'models',
 def registered(type_name: str) -> type | None:
     """The class, or function, that a config names as ``type``; None if nothing has registered it."""
     for registry in _registries():
-        built = registry.get(type_name)
+        try:
+            built = registry.get(type_name)
+        except (RuntimeError, TypeError, ValueError):  # for a text, such as '', that cannot name a module either
+            return None
         if built is not None:
             return built
     return None

@@ -10,7 +10,7 @@ from ssul_mmseg.models.efficientnet_lite import EfficientNetLite
 def test_a_name_stands_for_what_this_package_mmseg_or_mmengine_has_registered():
     assert registered('SSUL') is SSUL and registered('EfficientNetLite') is EfficientNetLite
     assert registered('ResNet') is ResNet and registered('SGD') is torch.optim.SGD
-    assert registered('SUSL') is None
+    assert registered('SUSL') is None and registered('') is None and registered('.') is None
 
 
 def test_arguments_are_those_of_the_class_and_of_the_parents_that_it_passes_the_others_to():

@@ -82,6 +82,7 @@ def test_what_the_runner_reads_can_be_set(key):
 
 
 @pytest.mark.parametrize('options, words', [
+    ({'train_dataloader.batch_sampler.type': ''}, r"batch_sampler\.type is '', a class that nothing has registered"),
     ({'model.type': 'SUSL'}, r"model\.type is 'SUSL', a class that nothing has registered; did you mean SSUL\?"),
     ({'optim_wrapper.optimizer.type': 'SDG'}, r'did you mean SGD\?'),
     ({'model.backbone': dict(type='ResNte')}, r'model\.backbone\.type is .*; did you mean ResNet\?'),
