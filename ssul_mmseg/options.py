@@ -32,7 +32,8 @@ NEEDED_KEYS = ('scenario', 'model', 'train_dataloader', 'test_dataloader', 'data
 OPTIONAL_PARTS = ('memory', 'feature_cache')
 # Groups, and lists of groups, that no run can do without.
 NEEDED_PARTS = (r'scenario|train_cfg|randomness|checkpoint|.*\.pipeline|'
-                r'model(\.(data_preprocessor|backbone|decode_head))?|(train|test)_dataloader(\.batch_sampler|\.dataset(\.dataset)?)?')
+                r'model(\.(data_preprocessor|backbone|decode_head))?|'
+                r'(train|test)_dataloader(\.batch_sampler|\.dataset(\.dataset)?)?')
 # Numbers that mmengine and PyTorch do not check: key -> (whether it is a whole number, the least value).
 NUMBERS = {
     'train_dataloader.batch_size': (True, 1),
@@ -274,9 +275,10 @@ def _check_group(key: str, part: Any, group: bool, value: Any, keys: list[str]) 
         keys: what the group may hold.
     """
     groups = bool(part) and _is_list_of_groups(part)
-    if value is False and key in OPTIONAL_PARTS:
+    plain_key = key.removeprefix('incremental.')
+    if value is False and plain_key in OPTIONAL_PARTS:
         raise InputError(f'option {key} is a group of values, not False; to do without it, set {key}=None')
-    needed = re.fullmatch(NEEDED_PARTS, key.removeprefix('incremental.')) or key.split('.')[-1].isdigit()
+    needed = re.fullmatch(NEEDED_PARTS, plain_key) or key.split('.')[-1].isdigit()
     fits = _is_list_of_groups(value) and bool(value or not needed) if groups else isinstance(value, dict)
     if (group or groups) and not fits and (value is not None or needed):
         kind = 'list of groups' if groups else 'group'
