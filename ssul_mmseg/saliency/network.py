@@ -46,9 +46,10 @@ class NetworkDetector:
             raise InputError(f'OpenCV does not say which input size, mean and deviation {file} has; give them with '
                              f"--size HEIGHT WIDTH, --mean and --deviation (ImageNet's: {IMAGENET}), or install "
                              f'onnxruntime: {INSTALL}')
+        metadata = metadata or {}
         self.size = _input_size(file, fixed, size)
-        self.mean = tuple(mean or _colours(file, metadata or {}, 'mean') or MEAN)
-        self.deviation = tuple(deviation or _colours(file, metadata or {}, 'std') or DEVIATION)
+        self.mean = tuple(mean or _colours(file, metadata, 'mean') or MEAN)
+        self.deviation = tuple(deviation or _colours(file, metadata, 'std') or DEVIATION)
         self.settings = dict(detector=Path(file).name, checksum=digest(content), size=list(self.size),
                              mean=list(self.mean), deviation=list(self.deviation))
         self._probe(file)
