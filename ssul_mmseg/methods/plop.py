@@ -30,7 +30,7 @@ class PLOP(DistillingSegmentor):
               \sum_l \lambda_l \big\| \Theta_l - \Theta_l^{old} \big\|
 
     with local POD embeddings :func:`~ssul_mmseg.models.pod.local_pod` (Eq. 3-6) of the backbone's stages before their
-    last activation, of the features and of the logits, in which new classes are added to background. The pseudo-labels
+    last activation, of the head's features and of the logits, in which new classes are added to background. The pseudo-labels
     y~ (Eq. 7-8) of background pixels are the old network's most likely channel where its uncertainty u is below the
     median of its class, else ignored; :math:`\nu`, for each image, is the share of its background pixels that are not
     ignored (Eq. 9). New classes start as MiB's.
@@ -122,7 +122,9 @@ class PLOP(DistillingSegmentor):
     def _pool(self, stages: dict[str, Tensor], features: Tensor, logits: Tensor) -> dict[str, Tensor]:
         """Embeddings of all layers by name."""
         folded = fold_new_channels(logits, 1 + self.decode_head.num_old)
-        return {**stages, 'features': local_pod(features), 'logits': local_pod(folded)}
+        # The head's own: with ``skip`` the backbone's map lies behind them, normalised by each network in its own way.
+        own = features[:, :self.decode_head.channels]
+        return {**stages, 'features': local_pod(own), 'logits': local_pod(folded)}
 
     def targets(self, batch: Batch) -> Tensor:
         """The labels, and on background what the old network is sure of."""
