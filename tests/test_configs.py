@@ -59,8 +59,12 @@ def values(config, *keys):
 def test_the_values_by_which_the_results_on_vocs_own_masks_were_made():
     rates = 'optim_wrapper.optimizer.lr', 'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult'
     later = 'incremental.optim_wrapper.optimizer.lr', 'incremental.train_cfg.max_epochs'
-    for method in ('ssul', 'fine_tuning', 'lwf', 'lwf_mc', 'ilt', 'mib', 'plop', 'ewc', 'ipseg'):
-        assert values(f'{method}/voc_lite_15-1', *rates, *later) == [.1, .1, .01, 30], method
+    for path in (ROOT / 'configs').glob('*/voc_lite_15-1.py'):
+        config = f'{path.parent.name}/{path.stem}'
+        # What is solved has no rates in later tasks; joint training has no later tasks.
+        learns_later = values(config, 'model.type')[0] != 'Analytic' and path.parent.name != 'joint'
+        expected = [.1, .1, .01, 30] if learns_later else [.1, .1]
+        assert values(config, *rates, *(later if learns_later else ())) == expected, config
     epochs, views, batch, skip = values('ssul/voc_lite_15-1', 'train_cfg.max_epochs', 'feature_cache.views',
                                         'train_dataloader.batch_size', 'model.decode_head.skip')
     assert (epochs, views, batch, skip) == (15, 5, 16, True)

@@ -1,5 +1,8 @@
+import inspect
+
 import pytest
-from tiny import ROOT, tiny_options, voc_tree
+from mmseg.registry import MODELS
+from tiny import METHODS, ROOT, tiny_config, tiny_options, voc_tree
 
 from ssul_mmseg.engine.scenario_loop import run_scenario
 from ssul_mmseg.engine.task_config import task_config
@@ -44,6 +47,19 @@ def test_a_typo_is_refused_with_the_nearest_name(key, near):
     with pytest.raises(InputError, match=f'option {key}') as error:
         read_config(CONFIG, {key: 1})
     assert near in str(error.value), str(error.value)
+
+
+@pytest.mark.parametrize('config', METHODS)
+def test_every_option_of_a_method_refuses_typos_and_wrong_values(tmp_path, config):
+    path = f'configs/{config}.py'
+    method = MODELS.get(tiny_config(tmp_path, tmp_path, path).model.type)
+    parameters = inspect.signature(method.__init__).parameters.values()
+    for name in [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]:
+        with pytest.raises(InputError, match=f'option model.{name}_: there is no .*did you mean'):
+            tiny_config(tmp_path, tmp_path, path, **{f'model.{name}_': 1})
+        with pytest.raises(InputError, match=rf'model\.{name} is'):
+            cfg = tiny_config(tmp_path, tmp_path, path, **{f'model.{name}': 'wrong'})
+            MODELS.build(task_config(cfg, 0).model)
 
 
 @pytest.mark.parametrize('options', [

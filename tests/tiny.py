@@ -20,6 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # Every method, and every way to run it, has a config for VOC 15-1: with memory, or with the authors' options.
 METHODS = sorted(str(path.relative_to(ROOT / 'configs').with_suffix(''))
                  for path in (ROOT / 'configs').glob('*/voc_15-1*.py'))
+# Its configs for ADE20K.
+ADE = sorted(str(path.relative_to(ROOT / 'configs').with_suffix(''))
+             for path in (ROOT / 'configs').glob('*/ade_100-5[._]*py'))
 init_default_scope('mmseg')
 
 
@@ -83,7 +86,7 @@ def voc_tree(root: Path, num_images: int = 40, num_classes: int = 20, size=(24, 
     return root
 
 
-def ade_tree(root: Path, num_images: int = 24, size=(24, 32), seed: int = 0) -> Path:
+def ade_tree(root: Path, num_images: int = 100, size=(24, 32), seed: int = 0) -> Path:
     """A data set in ADE20K's layout: every image holds a class of 1 to 100 on one of 101 to 105, and a border of 0."""
     rng = np.random.default_rng(seed)
     for split in ('training', 'validation'):

@@ -30,10 +30,10 @@ class PLOP(DistillingSegmentor):
               \sum_l \lambda_l \big\| \Theta_l - \Theta_l^{old} \big\|
 
     with local POD embeddings :func:`~ssul_mmseg.models.pod.local_pod` (Eq. 3-6) of the backbone's stages before their
-    last activation, of the head's features and of the logits, in which new classes are added to background. The pseudo-labels
-    y~ (Eq. 7-8) of background pixels are the old network's most likely channel where its uncertainty u is below the
-    median of its class, else ignored; :math:`\nu`, for each image, is the share of its background pixels that are not
-    ignored (Eq. 9). New classes start as MiB's.
+    last activation, of the head's features and of the logits, in which new classes are added to background. The
+    pseudo-labels y~ (Eq. 7-8) of background pixels are the old network's most likely channel where its uncertainty u is
+    below the median of its class, else ignored; :math:`\nu`, for each image, is the share of its background pixels that
+    are not ignored (Eq. 9). New classes start as MiB's.
 
     Published: lambda 0.01 for features and 0.0005 for logits on VOC, 0.001 and 0.00001 on ADE20K; least threshold
     0.001; MiB's schedule, but 10 epochs for VOC 10-1.

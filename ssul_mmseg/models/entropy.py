@@ -1,4 +1,4 @@
-"""How unsure a network is of its pixels, and what half of them are surer than."""
+"""Entropy of a network's prediction in each pixel, and the median of a histogram of it."""
 import math
 
 import torch

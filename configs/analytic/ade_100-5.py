@@ -1,0 +1,3 @@
+_base_ = '../ssul/ade_100-5.py'
+method = 'analytic'
+model = dict(type='Analytic')
