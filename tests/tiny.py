@@ -17,13 +17,19 @@ import ssul_mmseg.components  # noqa: F401 - registers the components
 from ssul_mmseg.models.segmentors import OldTask
 
 ROOT = Path(__file__).resolve().parent.parent
-# Every method, and every way to run it, has a config for VOC 15-1: with memory, or with the authors' options.
-METHODS = sorted(str(path.relative_to(ROOT / 'configs').with_suffix(''))
-                 for path in (ROOT / 'configs').glob('*/voc_15-1*.py'))
-# Its configs for ADE20K.
-ADE = sorted(str(path.relative_to(ROOT / 'configs').with_suffix(''))
-             for path in (ROOT / 'configs').glob('*/ade_100-5[._]*py'))
 init_default_scope('mmseg')
+
+
+def _configs(pattern: str) -> list[str]:
+    """Names of the configs whose path matches a pattern, such as ssul/voc_15-1."""
+    folder = ROOT / 'configs'
+    return sorted(str(path.relative_to(folder).with_suffix('')) for path in folder.glob(pattern))
+
+
+# Every method, and every way to run it, has a config for VOC 15-1: with memory, or with the authors' options.
+METHODS = _configs('*/voc_15-1*.py')
+# Its configs for ADE20K.
+ADE = _configs('*/ade_100-5[._]*py')
 
 
 def tiny_model(classes_per_task, model_type='SSUL', head=None, **options):
