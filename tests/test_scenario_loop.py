@@ -1,6 +1,7 @@
 """Whole runs on a few tiny images."""
 import json
 import runpy
+import shutil
 
 import pytest
 import torch
@@ -213,6 +214,16 @@ def test_tasks_can_be_run_one_by_one(tree, tmp_path):
     metrics = evaluate_task(Run(parts), 1)
     final = json.loads((tmp_path / 'parts/results.json').read_text())['final']
     assert metrics['mIoU_all'] == pytest.approx(final['all'])
+    assert metrics['forgetting'] is not None
+
+
+def test_on_other_images_than_the_runs_nothing_is_said_of_forgetting(tree, tmp_path):
+    """Earlier tasks were evaluated on the run's images: a difference to these would mix images with forgetting."""
+    run_scenario(tiny_config(tree, tmp_path / 'run', **TWO_TASKS))
+    shutil.copytree(tree, tmp_path / 'others')
+    other = tiny_config(tmp_path / 'others', tmp_path / 'run', **TWO_TASKS)
+    metrics = evaluate_task(Run(other), 1)
+    assert metrics['mIoU_all'] is not None and metrics['forgetting'] is None and metrics['forgetting_per_task'] == []
 
 
 def test_the_tool_prints_the_table_of_a_task_or_its_metrics(tree, tmp_path, capsys):

@@ -88,6 +88,18 @@ def record_run(cfg: Config) -> None:
         write_json(path, _record(cfg))
 
 
+def has_recorded_test_data(cfg: Config) -> bool:
+    """Whether a config tests on the images that its work dir's record names, prepared as there; False without one."""
+    try:
+        was, now = read_json(Path(cfg.work_dir) / RUN), _record(cfg)
+    except InputError:
+        return False
+    if not isinstance(was, dict):
+        return False
+    keys = [key for key in {*was, *now} if key == 'data_root' or 'test_dataloader.dataset.' in key]
+    return all(repr(was.get(key)) == repr(now.get(key)) for key in keys)
+
+
 def _record(cfg: Config) -> dict[str, Any]:
     """The values that must stay the same when a run is resumed, by dotted key."""
     return dict(_flat(json.loads(json.dumps(cfg.to_dict(), default=str))))

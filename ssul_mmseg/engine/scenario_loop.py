@@ -25,7 +25,14 @@ from ..work_dir.weights import fill, load_weights
 from .config_faults import config_faults
 from .memory_hook import update_memory
 from .processes import on_main_process, on_main_process_only, unwrap
-from .resume import check_classes, check_same_run, record_run, set_stale_aside, set_torn_aside
+from .resume import (
+    check_classes,
+    check_same_run,
+    has_recorded_test_data,
+    record_run,
+    set_stale_aside,
+    set_torn_aside,
+)
 from .run import Run
 from .run_plan import plan_run
 from .runner import TaskRunner, task_runner, train
@@ -127,8 +134,9 @@ def evaluate_task(run: Run, task: int, tta: bool = False) -> dict:
         tta: whether probabilities are averaged over several views of each image (``tta_pipeline``, ``tta_model``).
 
     Returns:
-        The metrics of ``IncrementalIoUMetric``, and what was forgotten (see ``evaluation.forgetting``); with ``tta``
-        nothing is said of that, as earlier tasks were evaluated without.
+        The metrics of ``IncrementalIoUMetric``, and what was forgotten (see ``evaluation.forgetting``); nothing is
+        said of that with ``tta`` or on other images than the run's, as earlier tasks were evaluated without, or on
+        the run's.
     """
     run.learned_task(task)
     cfg = task_config(run.config, task, tta)
@@ -177,7 +185,8 @@ def _learned_runner(run: Run, cfg: Config, task: int) -> TaskRunner:
 def _test(run: Run, runner: TaskRunner) -> dict:
     """Evaluate a runner's network; returns the metrics, and what was forgotten since the earlier tasks' results."""
     metrics = runner.test()
-    learned = [_learned_iou(run, task, metrics['IoU']) for task in range(runner.task)]
+    earlier = range(runner.task) if has_recorded_test_data(run.config) else ()
+    learned = [_learned_iou(run, task, metrics['IoU']) for task in earlier]
     return {**metrics, **forgetting(metrics['IoU'], learned, metrics['absent'])}
 
 
