@@ -2,7 +2,7 @@
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,7 @@ def check_same_run(cfg: Config, tasks: Sequence[int], resume: bool) -> None:
     except InputError as error:
         raise InputError(f'{error.fault}, so this run cannot be compared with the tasks in {work_dir}; '
                          'restore the file, or choose another --work-dir') from error
-    # Compare texts: a key that is None differs from a key that is not set.
-    old = {key: repr(value) for key, value in was.items()}
-    new = {key: repr(value) for key, value in now.items()}
+    old, new = _texts(was), _texts(now)
     differing = [f'{key}: {old.get(key, "not set")}, now {new.get(key, "not set")}'
                  for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if differing:
@@ -96,8 +94,14 @@ def has_recorded_test_data(cfg: Config) -> bool:
         return False
     if not isinstance(was, dict):
         return False
-    keys = [key for key in {*was, *now} if key == 'data_root' or 'test_dataloader.dataset.' in key]
-    return all(repr(was.get(key)) == repr(now.get(key)) for key in keys)
+    old, new = _texts(was), _texts(now)
+    keys = [key for key in {*old, *new} if key == 'data_root' or 'test_dataloader.dataset.' in key]
+    return all(old.get(key) == new.get(key) for key in keys)
+
+
+def _texts(record: Mapping[str, Any]) -> dict[str, str]:
+    """The values of a record as texts, to be compared: a key that is None differs from a key that is not set."""
+    return {key: repr(value) for key, value in record.items()}
 
 
 def _record(cfg: Config) -> dict[str, Any]:
