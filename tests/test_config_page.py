@@ -8,6 +8,7 @@ from mmengine.registry import Registry
 from mmseg import registry as registries
 from tiny import ROOT
 
+from ssul_mmseg.config_keys import DECIDED, OWN_KEYS, OWN_PARTS
 from ssul_mmseg.datasets import label_sources  # noqa: F401 - registers what the page names
 from ssul_mmseg.datasets.memory import ExemplarMemory
 from ssul_mmseg.datasets.task_dataset import TaskDataset
@@ -17,7 +18,7 @@ from ssul_mmseg.engine.run_plan import VIEWS
 from ssul_mmseg.engine.task_config import TRAINED, task_config
 from ssul_mmseg.models.predicting import TEST_KEYS, check_test_cfg
 from ssul_mmseg.models.segmentors import IncrementalSegmentor
-from ssul_mmseg.options import DECIDED, NEEDED_KEYS, OWN_KEYS, OWN_PARTS, check_option, read_config
+from ssul_mmseg.options import NEEDED_KEYS, check_option, read_config
 from ssul_mmseg.scenario import Scenario
 from ssul_mmseg.solver.newton import Newton
 from ssul_mmseg.sweep.table_file import ROW_KEYS, TABLE_KEYS

@@ -15,7 +15,8 @@ from ssul_mmseg import __version__
 from ssul_mmseg.__main__ import module_of
 from ssul_mmseg.cli import parse_value
 from ssul_mmseg.config_files import find
-from ssul_mmseg.options import OWN_KEYS, read_config
+from ssul_mmseg.config_keys import OWN_KEYS
+from ssul_mmseg.options import read_config
 
 DOCUMENTS = [*ROOT.glob('*.md'), *ROOT.glob('docs/*.md')]
 README = (ROOT / 'README.md').read_text()

@@ -7,7 +7,8 @@ import re
 import pytest
 from tiny import ROOT
 
-from ssul_mmseg.options import READ_KEYS, check_option, read_config
+from ssul_mmseg.config_keys import READ_KEYS
+from ssul_mmseg.options import check_option, read_config
 
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
 FENCE = re.compile(r'^```python\n(.*?)^```$', re.M | re.S)
