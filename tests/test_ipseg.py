@@ -81,8 +81,8 @@ def test_pooled_features_are_means_and_maxima():
     assert pooled(features.half()).tolist() == [[3., -2., 6., -1.]]
 
 
-def test_a_class_is_there_on_more_than_1000_pixels_of_512_x_512():
-    targets = torch.zeros(2, 512, 512, dtype=torch.long)
+def test_a_class_is_there_on_more_than_1000_pixels_of_513_x_513():
+    targets = torch.zeros(2, 513, 513, dtype=torch.long)
     targets[0].view(-1)[:1000], targets[1].view(-1)[:1001], targets[1].view(-1)[2000:3000] = 3, 3, 4
     assert presence(Batch(targets, targets=targets), [3, 4]).tolist() == [[0., 0.], [1., 0.]]
 
@@ -166,7 +166,7 @@ def test_posteriors_are_plain_regressions_on_images_and_draws(tree, base, solved
     torch.testing.assert_close(learned(base, 0)[1]['image_moments'], moments, rtol=1e-4, atol=1e-3)
     drawn = draw_cells({0: learned(base, 0)[1]['image_moments']}, [1], 60, 1)
     assert not drawn.targets.any() and drawn.weights.sum().item() == pytest.approx(len(first))
-    parts = [(own, torch.tensor([float((label == 19).float().mean() > 1000 / 512**2) for label in labels]),
+    parts = [(own, torch.tensor([float((label == 19).float().mean() > 1000 / 513**2) for label in labels]),
               torch.ones(len(own))),
              (drawn.features, torch.zeros(60), drawn.weights)]
     if memory:

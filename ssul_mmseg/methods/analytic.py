@@ -27,10 +27,11 @@ class Analytic(IncrementalSegmentor):
     .. math:: W = (G_f + n_0^{-p} G_0 + \gamma I)^{-1} [n_c^{-p} m_c]_c, \qquad
               \phi(x) = (\hat x, \mathrm{softmax}(F (x, 1)), 1)
 
-    (``solver.ridge``; the regression is that of ACIL and SegACIL, the weights of classes and the base's opinion F are
-    this package's.) Task 0 is trained as SSUL's. A later task adds its sums to those of all tasks before, and all
-    filters are solved anew: the result is the same in any order of tasks. Unknown pixels count nowhere; without
-    saliency maps they are background. Exemplars, where there is a memory, count beside the sums of their task.
+    (``solver.ridge``; the regression is that of ACIL and SegACIL, its weights of classes are AIR's where p is 1; the
+    exponent and the base's opinion F are this package's.) Task 0 is trained as SSUL's. A later task adds its sums to
+    those of all tasks before, and all filters are solved anew: the result is the same in any order of tasks. Unknown
+    pixels count nowhere; without saliency maps they are background. Exemplars, where there is a memory, count beside
+    the sums of their task.
 
     Args:
         gamma: ridge parameter, positive.

@@ -22,8 +22,8 @@ WEIGHS = ('odds', 'scores')
 PREFIX = 'posterior.'
 CERTAIN = 20.0
 """Bias of the posterior of a class of which the images taught nothing: it changes no score."""
-PRESENT = 1000 / 512**2
-"""Share of an image's pixels above which a class is in it: the published 1,000 pixels of a crop of 512 x 512."""
+PRESENT = 1000 / 513**2
+"""Share of an image's pixels above which a class is in it: the published 1,000 pixels of a crop of 513 x 513."""
 
 
 class ImageClassifier(nn.Module):
@@ -61,19 +61,20 @@ class IPSeg(SSUL):
     there is a memory. It is a logistic regression, solved by Newton's method after each task; old classes' posteriors
     stay.
 
-    Published: scores weighed, 0.9 for background; a class is in an image that shows more than 1,000 pixels of it; an
-    image branch of two layers of 4,096 units on pooled features of the backbone's last stage, trained by cross-entropy
-    with exemplars as the only old images; learning rate 0.01, 50 epochs, batch 16; losses of all channels, of the
-    task's own head and of the image weigh 0.5, 0.5 and 1. Paper and code also split what is learned into permanent and
-    temporary parts, for a trunk that learns.
+    Published: scores weighed, 0.9 for background; a pseudo-labelled class is in an image that shows more than 1,000
+    pixels of it; an image branch of two layers of 4,096 units on pooled features of the backbone's last stage,
+    trained by cross-entropy with exemplars as the only old images; learning rate 0.01, 50 epochs, batch 16; losses of
+    all channels, of the task's own head and of the image weigh 0.5, 0.5 and 1. The heads are split into a permanent
+    one, of background and unknown, and temporary ones.
 
     Paper and published code: where an ADE20K image has no saliency map, the code takes the ground truth, labels of
-    later classes included; it fixes the batch of 16; unknown learns at a tenth of the rate. None of this is here.
+    later classes included; it fixes the batch of 16; unknown and background learn at a tenth of the rate. None of
+    this is here.
 
-    Here the trunk is frozen, the image branch linear, a memory not needed, the floor ours, and by default the odds are
-    weighed, against 0.5 for background: a linear posterior is less sure than the published one, and a score near 1 of
-    an old class that is multiplied by 0.6 loses to any background. In task 0 and in all losses the method is SSUL,
-    trained or solved.
+    Here the image branch is linear, a memory not needed, the floor ours, and by default the odds are weighed, against
+    0.5 for background: a linear posterior is less sure than the published one, and a score near 1 of an old class
+    that is multiplied by 0.6 loses to any background. In task 0 and in all losses the method is SSUL, trained or
+    solved.
 
     Args:
         weighs: what the posteriors multiply: 'odds' of the sigmoids, or the sigmoids themselves, 'scores' (published).

@@ -1,6 +1,7 @@
 # Pascal VOC 2012 as its archive comes, without the SBD masks: 1,464 training images, tested on its 1,449 validation
-# images. All else is the paper's protocol at a lower resolution, for a CPU: crops of 257 instead of 513 pixels, scales
-# of 0.35 to 1.4 instead of 0.5 to 2, and test images whose short side is 321 instead of 513 pixels (docs/results.md).
+# images. All else is the paper's protocol in batches of 16 instead of 32 and at a lower resolution, for a CPU: crops
+# of 257 instead of 513 pixels, scales of 0.35 to 1.4 instead of 0.5 to 2, and test images whose short side is 321
+# instead of 513 pixels (docs/results.md).
 dataset_name = 'VOC train'
 scenario = dict(num_classes=20, setting='overlapped')
 saliency = 'map'  # without maps: --cfg-options saliency=ground_truth

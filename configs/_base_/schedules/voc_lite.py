@@ -1,5 +1,5 @@
 # The paper's optimizer on half its batch and 15 of its 50 epochs in the base task, for two CPU cores. The head learns
-# ten times as fast as the pretrained backbone, as 1,200 updates are few, a tenth of the paper's; not measured. The
+# ten times as fast as the pretrained backbone, as 1,200 updates are few, a thirteenth of the paper's; not measured. The
 # arithmetic, in seconds of one core for one image, measured on a shared server at output stride 16:
 #   a training step of the whole network: lite0 0.21 at crop 257 (225: 0.15, 192: 0.10), lite2 0.26 (0.24, 0.14)
 #   the trunk alone, without gradients: lite0 0.05 at 257, 0.08 at 321, lite2 0.07 at 257
