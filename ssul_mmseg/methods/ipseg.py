@@ -71,10 +71,10 @@ class IPSeg(SSUL):
     later classes included; it fixes the batch of 16; unknown and background learn at a tenth of the rate. None of
     this is here.
 
-    Here the image branch is linear, a memory not needed, the floor ours, and by default the odds are weighed, against
-    0.5 for background: a linear posterior is less sure than the published one, and a score near 1 of an old class
-    that is multiplied by 0.6 loses to any background. In task 0 and in all losses the method is SSUL, trained or
-    solved.
+    Here the image branch is linear, a task's own classes are in an image by the same rule, a memory is not needed,
+    the floor ours, and by default the odds are weighed, against 0.5 for background: a linear posterior is less sure
+    than the published one, and a score near 1 of an old class that is multiplied by 0.6 loses to any background. In
+    task 0 and in all losses the method is SSUL, trained or solved.
 
     Args:
         weighs: what the posteriors multiply: 'odds' of the sigmoids, or the sigmoids themselves, 'scores' (published).
