@@ -39,9 +39,10 @@ class PLOP(DistillingSegmentor):
     0.001; MiB's schedule, but 10 epochs for VOC 10-1.
 
     Paper and published code: the code's u is a mean over the C channels of the old network where the paper's entropy
-    is a sum, and is divided by log C_now besides, of all channels; and its median adds up the bins' indices where it
-    should add up their counts. On ADE20K its filter therefore never rejects a pixel. The published numbers come from
-    the code. In code and here, the cross-entropy is averaged over **all** pixels, ignored ones counting as 0.
+    is a sum, and is divided by log C_now as well, C_now being all channels; and its median adds up the bins' indices
+    where it should add up their counts. On ADE20K its filter therefore never rejects a pixel. The published numbers
+    come from the code. In code and here, the cross-entropy is averaged over **all** pixels, ignored ones counting as
+    0.
 
     With ``freeze_backbone``, which is not published, the backbone's stages are what they were: their terms are 0.
 
