@@ -1,11 +1,12 @@
 """Several processes give what one gives."""
+import contextlib
 import json
 import os
+import queue
 import signal
 import socket
 import subprocess
 import sys
-import traceback
 from pathlib import Path
 
 import pytest
@@ -107,19 +108,25 @@ def test_processes_share_the_feature_cache(tree, one, tmp_path):
 
 
 def run_given(rank, folder, given, answers):
-    """A process of two: run each config that is given, and answer with its fault, if it has one."""
+    """A process of two: run each config that is given, and answer when it has ended."""
     torch.set_num_threads(1)
     os.environ['LOCAL_RANK'] = str(rank)  # as a launcher sets it
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
     while arguments := given[rank].get():
-        try:
-            cfg = method_config(*arguments)
-            cfg.launcher = 'pytorch'  # without one mmengine would wrap no network
-            run_scenario(cfg)
-            answers.put('')
-        except Exception:
-            answers.put(traceback.format_exc())
+        cfg = method_config(*arguments)
+        cfg.launcher = 'pytorch'  # without one mmengine would wrap no network
+        run_scenario(cfg)
+        answers.put(rank)
     leave_processes()
+
+
+def wait_for(answers, processes):
+    """Wait for an answer; if a process fails, raise its fault and end the other, which would wait for it for ever."""
+    for _ in range(300):
+        with contextlib.suppress(queue.Empty):
+            return answers.get(timeout=1)
+        assert not processes.join(timeout=0), 'the processes ended in an earlier test'
+    raise TimeoutError('no process has answered within 300 seconds')
 
 
 @pytest.fixture(scope='module')
@@ -131,13 +138,13 @@ def pair(tmp_path_factory):
         run_given, (str(tmp_path_factory.mktemp('pair')), given, answers), nprocs=2, join=False)
 
     def run(*arguments):
-        for queue in given:
-            queue.put(arguments)
-        faults = [answers.get(timeout=300) for _ in given]
-        assert not any(faults), faults[0] or faults[1]
+        for inbox in given:
+            inbox.put(arguments)
+        ended = {wait_for(answers, processes) for _ in given}
+        assert ended == {0, 1}
     yield run
-    for queue in given:
-        queue.put(None)
+    for inbox in given:
+        inbox.put(None)
     processes.join()
 
 
