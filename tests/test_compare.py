@@ -39,7 +39,7 @@ def test_compare_refuses_what_would_mislead(save):
     path = save(document())
     with pytest.raises(InputError, match='second run of SSUL-M on shapes 4-1 overlapped with seed 0'):
         compare([path, path])
-    with pytest.raises(InputError, match='none of the runs is finished'):
+    with pytest.raises(InputError, match=r'none of the runs is finished \(.*half\.json\)'):
         compare([save(document(finished=False), 'half.json')])
     with pytest.raises(InputError, match='nothing to compare'):
         compare([])

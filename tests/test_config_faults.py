@@ -2,6 +2,7 @@
 import os
 from collections import OrderedDict
 
+import numpy
 import pytest
 import torch
 from mmengine.logging import MMLogger
@@ -50,6 +51,9 @@ def test_a_library_that_is_given_a_wrong_value_is_no_wrong_code(tree, tmp_path):
             MODELS.build(dict(cfg.model, decode_head=dict(cfg.model.decode_head, classes_per_task=(2, ))))
     with pytest.raises(TypeError) as error:
         os.path.isfile(None)  # in a module that Python holds frozen, without a file
+    assert not is_programming_error(error.value)
+    with pytest.raises(TypeError) as error:
+        numpy.random.seed('map')  # in compiled code, whose source is not installed
     assert not is_programming_error(error.value)
     assert not is_programming_error(ValueError('a value'))
 

@@ -55,6 +55,7 @@ def test_results_of_an_earlier_version_are_read_without_what_it_did_not_write(sa
     (lambda d: d['tasks'][0]['classes'].append(3), r'tasks\.0\.classes\.4 is 3, not str'),
     (lambda d: d['tasks'][1].update(peak_memory='much'), r"tasks\.1\.peak_memory is 'much', not int or null"),
     (lambda d: d['tasks'][1]['confusion'][2].append(0), r'tasks\.1\.confusion is not of the 6 classes'),
+    (lambda d: d['tasks'][1].update(IoU={}), r'tasks\.1\.IoU is of no class'),
     (lambda d: d['tasks'][1]['confusion'].pop(), r'tasks\.1\.confusion is not of the 6 classes of tasks\.1\.IoU'),
     (lambda d: d['tasks'][1]['confusion'][0].__setitem__(0, .5), r'tasks\.1\.confusion\.0\.0 is 0\.5, not int'),
 ])

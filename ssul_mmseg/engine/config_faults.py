@@ -31,7 +31,8 @@ def is_programming_error(error: BaseException) -> bool:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name not in LOOKUPS]
     if not frames:
         return False
-    if frames[-1].filename.startswith('<frozen'):  # a part of the standard library that has no file
+    # A part of the standard library that has no file, or of a library that Cython compiled, whose source is elsewhere.
+    if frames[-1].filename.startswith('<frozen') or frames[-1].filename.endswith('.pyx'):
         return False
     file = str(Path(frames[-1].filename).resolve())
     return file.startswith(PACKAGE) or not file.startswith(LIBRARIES)

@@ -45,7 +45,8 @@ def compare(paths: Sequence[str | Path]) -> str:
         raise InputError('there is nothing to compare; give at least one results.json')
     rows = comparison_rows(paths)
     if not rows:
-        raise InputError('none of the runs is finished; train one to its last task with --resume')
+        named = ', '.join(map(str, paths))
+        raise InputError(f'none of the runs is finished ({named}); train one to its last task with --resume')
     return comparison_tables(rows)
 
 

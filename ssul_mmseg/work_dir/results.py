@@ -164,6 +164,8 @@ def _complete(entry: dict, prefix: str = '') -> str | None:
         if fault:
             return fault
     rows, size = entry['confusion'], len(entry['IoU'])
+    if not size:
+        return f'{prefix}IoU is of no class'
     if rows and {len(rows), *map(len, rows)} != {size}:
         return f'{prefix}confusion is not of the {size} classes of {prefix}IoU'
     return None
