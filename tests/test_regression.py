@@ -2,8 +2,8 @@
 
 Made on x86-64 with AVX2, on one thread, with the versions named in regression.json. Where the change is meant, renew
 them with ``python tests/test_regression.py`` and say in the commit why they moved. Each run is a process of its own, as
-MKL reads only when it is loaded that it is to compute as processors with AVX2 do; left alone it chooses by the maker of
-the processor, and the short run's losses differ by 2.5e-6.
+MKL reads only when it is loaded that it is to compute as processors with AVX2 do; left alone it chooses by the
+processor, and on one with AVX512 the short run's losses differ by 2.5e-6.
 """
 import json
 import os
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.slow
 
 
 def processor():
-    """The processor's name: those of two makers round otherwise, though both have AVX512."""
+    """The processor's name: two that both have AVX512 may round otherwise."""
     lines = Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').is_file() else []
     names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
     return names[0] if names else platform.processor()
