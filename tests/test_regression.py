@@ -1,9 +1,9 @@
 """The numbers of small seeded runs, pinned: a change of the mathematics shows.
 
 Made on x86-64 with AVX2, on one thread, with the versions named in regression.json. Where the change is meant, renew
-them with ``python tests/test_regression.py`` and say in the commit why they moved. Each run is a process of its own, as
-MKL reads only when it is loaded that it is to compute as processors with AVX2 do; left alone it chooses by the
-processor, and on one with AVX512 the short run's losses differ by 2.5e-6.
+them with ``PYTHONPATH=tools python tests/test_regression.py`` and say in the commit why they moved. Each run is a
+process of its own, as MKL reads only when it is loaded that it is to compute as processors with AVX2 do; left alone it
+chooses by the processor, and on one with AVX512 the short run's losses differ by 2.5e-6.
 """
 import json
 import os
@@ -17,6 +17,7 @@ import cv2
 import PIL
 import pytest
 import torch
+from speed.measure import machine
 from tiny import ROOT
 
 from ssul_mmseg.engine.finite_hook import FiniteLossHook
@@ -42,21 +43,15 @@ SHORT = {'scenario.name': '4-4', 'train_cfg.max_epochs': 2, 'incremental.train_c
 pytestmark = pytest.mark.slow
 
 
-def processor():
-    """The processor's name: two that both have AVX512 may round otherwise."""
-    lines = Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').is_file() else []
-    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
-    return names[0] if names else platform.processor()
-
-
 def this_platform():
-    return (f'{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {processor()}, '
+    # With the processor's name: two that both have AVX512 may round otherwise.
+    return (f'{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {machine("cpu")["cpu"]}, '
             f'torch {torch.__version__}, opencv {cv2.__version__}, pillow {PIL.__version__}')
 
 
 def run(folder, name):
     """What :func:`numbers` gives in a process whose MKL computes as processors with AVX2 do."""
-    variables = os.environ | {'MKL_CBWR': 'AVX2', 'PYTHONPATH': str(ROOT)}
+    variables = os.environ | {'MKL_CBWR': 'AVX2', 'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tools')])}
     subprocess.run([sys.executable, __file__, name, str(folder)], env=variables, check=True)
     return json.loads((folder / 'numbers.json').read_text())
 
